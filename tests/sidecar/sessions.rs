@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::legacy_hub::{Status, Task, now_ms};
-use crate::support::process;
+use crate::support::process::{self, Running};
 use crate::support::scene::{ALICE, Scene};
 use crate::support::sidecar::SIDECAR;
 use crate::support::wait;
@@ -190,7 +191,7 @@ fn killed_while_no_sidecar_was_there_the_next_one_sees_it() {
 #[test]
 fn without_the_variables_of_a_wake_no_session_is_started() {
     let scene = Scene::new();
-    let mut command = std::process::Command::new(SIDECAR);
+    let mut command = Command::new(SIDECAR);
     command.args(["session", "--", "true"]).env_remove("TASK_SESSION_FILE").current_dir(scene.agent.folder());
     let (status, said) = process::run(command, wait::BOUND);
     assert_eq!(status.code(), Some(69), "{said}");
@@ -241,4 +242,99 @@ fn one_that_was_never_seen_alive_is_waited_for() {
     fs::write(folder.join("part"), r#"{"status":"success"}"#).unwrap();
     fs::rename(folder.join("part"), folder.join(format!("{task}.json"))).unwrap();
     scene.hub.wait_task(&task, Status::Completed);
+}
+
+#[test]
+fn a_session_that_hangs_is_warned_of_and_ended_at_its_time_and_done_once() {
+    let scene = killed_first("session sh -c 'echo $$ > pid; exec sleep 600'; exit");
+    scene.agent.configure("task_timeout_ms", json!(800));
+    let _sidecar = scene.start();
+    let task = scene.hub.submit("do it");
+    let session = pid(&scene, "pid");
+    let done = scene.hub.wait_task(&task, Status::Completed);
+    assert_eq!(done.result.unwrap()["output"], "hello\n");
+    let why = scene.hub.said(ALICE, "task_failed");
+    assert_eq!((why.len(), &why[0].1["reason"]), (1, &json!("task_timeout: no result came within 800 ms")));
+    scene.agent.wait_log("the warning", |line| (line["notice"] == "half_of_timeout").then_some(()));
+    wait::until_true("the session to be ended", || !process::alive(session));
+    assert_eq!(mark(&scene, "done"), "done\n", "done once");
+}
+
+#[test]
+fn a_task_may_ask_for_its_own_limit_and_a_session_of_ones_own_is_late_after_it() {
+    let scene = waking("echo woken >> woken; : > results/$TASK_ID.started");
+    let _sidecar = scene.start();
+    let task = scene.hub.submit_task(Task::new("task-1", "do it").field("metadata", json!({"timeout_ms": 500})));
+    scene.hub.wait_said(ALICE, "task_failed", 1);
+    let again = || scene.hub.task(&task).filter(|task| task.generation > 1 && task.status == Status::Assigned);
+    wait::until_or("it to be assigned again", wait::BOUND, again, || scene.hub.story());
+    let folder = scene.agent.path("results");
+    fs::write(folder.join("part"), r#"{"status":"success","late":1}"#).unwrap();
+    fs::rename(folder.join("part"), folder.join(format!("{task}.json"))).unwrap();
+    assert_eq!(scene.hub.wait_task(&task, Status::Completed).result.unwrap()["late"], 1);
+    assert_eq!(mark(&scene, "woken"), "woken\n", "woken once");
+}
+
+#[test]
+fn how_long_a_session_is_silent_is_told() {
+    let scene = waking("session sh -c 'echo working; while test -e config.json && ! test -e go; do sleep 0.05; done'");
+    scene.agent.configure("task_timeout_ms", json!(600_000));
+    let _sidecar = scene.start();
+    let task = scene.hub.submit("do it");
+    scene.hub.wait("the output", |log| {
+        log.iter().filter_map(|entry| entry.said("task_progress")).find(|f| f["execution_event"].is_object()).cloned()
+    });
+    let silent = || scene.agent.status()["task"]["silent_ms"].as_u64();
+    wait::until_true("some silence", || silent().is_some_and(|ms| ms >= 1_000));
+    let told = scene.agent.status()["task"].clone();
+    assert!(told["age_ms"].as_u64() > told["silent_ms"].as_u64() && told["timeout_ms"] == 600_000, "{told}");
+    let (_, text) = scene.agent.operate(&["status"]);
+    assert!(text.contains("silent for ") && text.contains(" of its "), "{text}");
+    let (_, text) = scene.agent.operate(&["check"]);
+    assert!(text.contains(&format!("{task} is running for ")), "{text}");
+    fs::write(scene.agent.path("go"), "").unwrap();
+    scene.hub.wait_task(&task, Status::Completed);
+}
+
+/// A command that runs this one as process 1 of a container; `None` where this machine allows none.
+fn as_process_1(inner: &Command) -> Option<Command> {
+    let contained = |more: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(more).args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        command
+    };
+    let kinds: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
+    let works = |more: &&&[&str]| {
+        let mut probe = contained(more);
+        probe.arg("true");
+        process::run(probe, wait::BOUND).0.success()
+    };
+    let mut command = contained(kinds.iter().find(works)?);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(inner.get_current_dir()?);
+    Some(command)
+}
+
+#[test]
+fn as_process_1_it_waits_for_the_orphans_that_sessions_leave() {
+    let scene = waking("session sh -c '(sleep 0.2 &) ; echo hello'");
+    let mut inner = scene.agent.operator(&["run"]);
+    for inherited in ["pm_id", "name", "PM2_HOME", "PM2_PROCESS_NAME", "NODE_CHANNEL_FD"] {
+        inner.env_remove(inherited);
+    }
+    inner.current_dir(scene.agent.folder());
+    // A machine that lets nobody make a container cannot show it.
+    let Some(command) = as_process_1(&inner) else { return };
+    let outer = Running::start(command, scene.agent.folder(), "sidecar");
+    scene.wait_online(1);
+    let task = scene.hub.submit("do it");
+    assert_eq!(scene.hub.wait_task(&task, Status::Completed).result.unwrap()["output"], "hello\n");
+    // `unshare` and the sidecar: its supervisor's zombie is gone.
+    wait::until_true("no zombie to be left", || process::tree_of(outer.pid()).len() == 2);
 }

@@ -157,7 +157,7 @@ Examples:
 Examples:
   agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
   agentcom-sidecar onboard --hub wss://hub.example/ws --name my-agent \\
-      --config /srv/my-agent/config.json --wake-command './wake.sh'
+      --config /srv/my-agent/config.json --wake-command 'agentcom-sidecar session -- ./agent.sh'
   agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
     Onboard(OnboardArgs),
 
@@ -168,9 +168,9 @@ Examples:
     /// with the JSON object that it printed last; anything else fails it, and so does a session that is killed. Its output is
     /// passed on to the hub as it comes. A session whose task is cancelled is ended.
     #[command(after_long_help = "\
-Examples, in config.json:
-  \"wake_command\": \"agentcom-sidecar session -- claude -p \\\"$TASK_DESCRIPTION\\\" --output-format json\"
-  \"wake_command\": \"agentcom-sidecar session -- ./agent.sh\"")]
+Examples:
+  agentcom-sidecar session -- ./agent.sh
+  In config.json:  \"wake_command\": \"agentcom-sidecar session -- claude -p \\\"$TASK_DESCRIPTION\\\"\"")]
     Session(SessionArgs),
 
     /// Print the states and what leads from one to the next, found by driving the shipped code

@@ -1,22 +1,18 @@
-//! Follows the run of the current task: passes its output on in batches, and reports its end when its supervisor
-//! cannot. It starts nothing, and ends only what a killed supervisor left behind.
+//! Follows the run of the current task: passes its output on in batches, and has its end reported when its supervisor
+//! cannot. It starts nothing.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::common::fs::{atomic_file, regular_file};
+use crate::common::fs::regular_file;
 use crate::common::wall_clock::now_ms;
-use crate::sidecar::agent::supervised::claim_record::{
-    self, ClaimRecord, ClaimState, claim_state, progress_path, seen_path,
-};
+use crate::sidecar::agent::supervised::claim_record::{self, ClaimState, claim_state, progress_path};
+use crate::sidecar::agent::supervised::lost::{RunsConfig, report_own_session, write_lost_run_result};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
-use crate::sidecar::agent::supervised::own_session::find_dead;
 
 /// How often the progress of a run is read.
 const READ_EVERY: Duration = Duration::from_millis(250);
@@ -30,17 +26,6 @@ const BATCH_EVERY: Duration = Duration::from_secs(3);
 
 /// The most text in one batch, bytes.
 const BATCH_BYTES: usize = 8 * 1024;
-
-/// The folders of the runs.
-#[derive(Debug, Clone)]
-pub struct RunsConfig {
-    /// The folder of claims and progress files.
-    pub scratch_dir: PathBuf,
-    /// The results folder.
-    pub results_dir: PathBuf,
-    /// The id of this boot of the machine.
-    pub machine_boot: String,
-}
 
 /// The task that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,50 +178,6 @@ fn read_progress(
     }
 }
 
-/// Writes a failure for a session that named its process and is known to be dead without a result.
-fn report_own_session(config: &RunsConfig, task_id: &str) {
-    let sign = config.results_dir.join(format!("{task_id}.started"));
-    let dead = find_dead(&sign, &seen_path(&config.scratch_dir, task_id), &config.machine_boot);
-    let path = config.results_dir.join(format!("{task_id}.json"));
-    // AFTER it was found dead: what it has left is there by now.
-    let Some(pid) = dead.filter(|_| !path.exists()) else { return };
-    let reason = format!(
-        "session_died: process {pid}, which the session named in its `.started` file, has ended and left no result"
-    );
-    tracing::warn!(task_id, pid, "a session has died and left no result");
-    write_failure(&path, task_id, &reason);
-}
-
-/// Writes a failure as the task's result; returns whether it is there.
-fn write_failure(path: &Path, task_id: &str, reason: &str) -> bool {
-    let result = json!({"status": "failed", "reason": reason});
-    match atomic_file::write_atomic(path, result.to_string().as_bytes()) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(task_id, %error, "the end of a lost session cannot be told; it will be tried again");
-            false
-        }
-    }
-}
-
-/// Writes a failure for a run whose supervisor ended without a result: it was killed.
-fn write_lost_run_result(config: &RunsConfig, task_id: &str, record: &ClaimRecord) {
-    let path = config.results_dir.join(format!("{task_id}.json"));
-    // A run that a reboot ended is left to the machine, which may start it again.
-    if record.machine_boot != config.machine_boot || path.exists() {
-        return;
-    }
-    claim_record::kill_orphaned_command(record);
-    let reason = "run_lost: the command's supervisor was killed (by hand, or for want of memory), and how the command \
-                  ended is not known; it was ended";
-    tracing::warn!(task_id, pid = record.pid, "a run's supervisor is gone and left no result");
-    let is_over = || matches!(claim_state(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *record);
-    if write_failure(&path, task_id, reason) && !is_over() {
-        // Cleaned up during the write: the file must not pass for the result of a later assignment.
-        let _ = std::fs::remove_file(&path);
-    }
-}
-
 /// How far a run was followed.
 #[derive(Debug, Default)]
 struct Reader {
@@ -310,6 +251,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn line(text: &str, left_out: u64) -> OutputLine {

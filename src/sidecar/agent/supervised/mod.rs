@@ -13,6 +13,7 @@ mod claim_record;
 mod ended;
 mod escapes;
 mod follow;
+mod lost;
 mod object_scan;
 mod output;
 mod own_session;
@@ -21,7 +22,8 @@ mod request;
 mod supervise;
 mod verdict;
 
-pub use follow::{OutputBatch, Runs, RunsConfig, Watched};
+pub use follow::{OutputBatch, Runs, Watched};
+pub use lost::RunsConfig;
 pub use request::{RunRequest, SessionRequest};
 pub use supervise::{main_if_asked, program};
 pub use verdict::{DroppedText, Printed, printed_result};

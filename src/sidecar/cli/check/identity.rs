@@ -9,8 +9,7 @@ use crate::common::http_client::percent_encoded;
 use crate::common::wall_clock::now_ms;
 use crate::protocol::RECENT_CONFLICT_MS;
 use crate::sidecar::admin::identity_conflict::REMEDY;
-use crate::sidecar::admin::socket::Client;
-use crate::sidecar::admin::status::IdentityConflictPart;
+use crate::sidecar::admin::status::{IdentityConflictPart, Status};
 use crate::sidecar::cli::check::Finding;
 use crate::sidecar::cli::check::hub::api_base;
 use crate::sidecar::cli::hub_client::{Question, ask};
@@ -19,8 +18,6 @@ use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 
 const CHECK: &str = "identity";
-/// The time limit of the running sidecar's answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is known of another sidecar.
 #[derive(Debug, Default)]
@@ -30,11 +27,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the running sidecar, if there is one.
-    pub(super) fn of_sidecar(config: &Config) -> Self {
-        let client = Client::for_queue_file(&config.queue_file).ok();
-        let status = client.and_then(|client| client.waiting_for(ANSWER_TIMEOUT).status().ok());
-        Self { by_sidecar: status.and_then(|status| status.identity_conflict), by_hub: None }
+    /// Returns what the running sidecar said.
+    pub(super) fn of_sidecar(status: &Status) -> Self {
+        Self { by_sidecar: status.identity_conflict.clone(), by_hub: None }
     }
 
     /// Asks the hub too. A hub that does not answer has findings of its own, and a legacy one knows nothing of this.

@@ -8,6 +8,7 @@ mod identity;
 mod pm2;
 mod secrets;
 mod stored;
+mod task;
 mod wake;
 
 use clap::Args;
@@ -94,9 +95,13 @@ fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) 
     report.extend(files::repo_folder(config));
     report.add(files::log_file(config));
     report.extend(wake::commands(config));
-    let known = holder.as_ref().map(|_| identity::Known::of_sidecar(config)).unwrap_or_default();
+    let status = holder.as_ref().and_then(|_| task::running_status(config));
+    report.extend(status.as_ref().and_then(|status| status.task.as_ref()).map(task::check));
+    let known = status.as_ref().map(identity::Known::of_sidecar).unwrap_or_default();
     runtime.block_on(async {
-        let at_hub = hub::check(config).await;
+        let (at_hub, kind) = hub::check(config).await;
+        report.extend(kind.into_iter().flat_map(|kind| wake::never_asked(config, kind)));
+        report.extend(wake::room_messages(config, kind));
         let known = match at_hub.iter().any(Finding::is_problem) {
             true => known,
             false => known.and_of_hub(config).await,
