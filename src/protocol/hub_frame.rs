@@ -50,6 +50,12 @@ pub enum HubFrame {
         #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
     },
+    /// Somebody wrote in a room. This project's hub has none.
+    RoomMessage {
+        /// The message: `from`, `text`, `seq`, ...
+        #[serde(flatten)]
+        message: JsonFields,
+    },
     /// The task was cancelled.
     TaskCancelled {
         /// The task's id.
@@ -111,6 +117,7 @@ impl HubFrame {
             "task_reassign" => {
                 Self::TaskReassign { task_id: fields.take("task_id")?, generation: fields.take_optional("generation")? }
             }
+            "room_message" => Self::RoomMessage { message: fields },
             "task_cancelled" => Self::TaskCancelled { task_id: fields.take("task_id")? },
             "state_report_ack" => {
                 Self::StateReportAck { task_id: fields.take("task_id")?, action: fields.take("action")? }
@@ -193,6 +200,15 @@ impl Assignment {
         let mut named = fields_of_refused(text, |name| matches!(name, "task_id" | "generation"));
         let generation = named.take_optional("generation").ok()?.unwrap_or_default();
         Some(Self { task_id: named.take("task_id").ok()?, generation, rest: JsonFields::default() })
+    }
+
+    /// Returns the time limit that the task asks for, ms: `metadata.timeout_ms`. That of a shell command is the command's.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        let metadata = self.rest.get("metadata")?;
+        let metadata =
+            JsonFields::of_unchecked(metadata.as_str(), |name| matches!(name, "shell_command" | "timeout_ms"));
+        let is_command = metadata.string("shell_command").is_some_and(|command| !command.trim().is_empty());
+        metadata.read::<u64>("timeout_ms").filter(|asked| *asked > 0 && !is_command)
     }
 
     /// Returns `assigned_at` in ms since the epoch, if the hub sent it.

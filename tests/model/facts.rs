@@ -33,6 +33,7 @@ pub enum Fact {
     WokenAgain,
     WakeGivenUp,
     ConfirmationTimeout,
+    TaskTimeout,
     Stopped,
     JournalFailed,
     WrittenAndDenied,
@@ -155,8 +156,16 @@ impl Facts {
         if let (Event::DeadlineReached | Event::WakeFinished { .. }, true) =
             (event, after.outbox.len() > before.outbox.len())
         {
-            let timed_out = after.outbox.iter().any(|v| v.outcome == Outcome::failed("confirmation_timeout"));
-            self.saw(if timed_out { Fact::ConfirmationTimeout } else { Fact::WakeGivenUp });
+            let failed = |why: &str| {
+                let is_why =
+                    |outcome: &Outcome| matches!(outcome, Outcome::Failed { reason } if reason.starts_with(why));
+                after.outbox.iter().any(|verdict| is_why(&verdict.outcome))
+            };
+            self.saw(match (failed("confirmation_timeout"), failed("task_timeout")) {
+                (true, _) => Fact::ConfirmationTimeout,
+                (false, true) => Fact::TaskTimeout,
+                (false, false) => Fact::WakeGivenUp,
+            });
         }
         match (&before.state, &after.state) {
             (

@@ -256,6 +256,14 @@ impl Task {
         }
     }
 
+    /// Returns when the task was assigned to the agent that holds it, or did it, in ms since the epoch.
+    pub const fn assigned_at(&self) -> Option<u64> {
+        match self.status {
+            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => Some(assigned_at),
+            Status::Queued | Status::DeadLetter | Status::Cancelled => None,
+        }
+    }
+
     /// Returns whether no work on the task will ever count again. (A dead letter may be revived.)
     pub const fn has_ended_for_good(&self) -> bool {
         match self.status {
@@ -302,10 +310,7 @@ impl Task {
     /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
-        let assigned_at = match self.status {
-            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => Some(assigned_at),
-            Status::Queued | Status::DeadLetter | Status::Cancelled => None,
-        };
+        let assigned_at = self.assigned_at();
         let extra = |key: &str, default: &Value| asked.extra.get(key).cloned().unwrap_or_else(|| JsonText::of(default));
         let (complexity, none) = (self.complexity(), JsonText::null());
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.

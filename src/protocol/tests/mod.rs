@@ -106,6 +106,7 @@ fn every_hub_frame() -> Vec<HubFrame> {
         HubFrame::TaskAck { task_id: task_id(), status: TaskAckStatus::DeadLetter },
         HubFrame::TaskContinue { task_id: task_id(), generation: Some(2) },
         HubFrame::TaskReassign { task_id: task_id(), generation: Some(2) },
+        HubFrame::RoomMessage { message: JsonFields::from_iter([("text", JsonText::of("hello"))]) },
         HubFrame::TaskCancelled { task_id: task_id() },
         HubFrame::StateReportAck { task_id: task_id(), action: StateAction::Abort },
         HubFrame::RestartSidecar(command),

@@ -110,6 +110,7 @@ fn serve(
     let queue_file = config.queue_file.clone();
     let ending = runtime.block_on(async {
         reaper::reap();
+        reaper::reap_orphans();
         match start(config, pm2, preflight) {
             Ok(started) => {
                 panics::note_all(queue_file, started.boot_id().to_owned());

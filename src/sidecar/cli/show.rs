@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use crate::common::text::{count_of, on_one_line};
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
-use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status};
+use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status, TaskPart};
 
 /// Something that is wrong, and what to do about it.
 struct Trouble {
@@ -154,6 +154,9 @@ fn troubles(status: &Status) -> Vec<Trouble> {
             format!("look at the disk and the permissions of {}; it is tried again every second", status.journal.file),
         );
     }
+    if let Some(task) = status.task.as_ref().filter(|task| task.is_past_half()) {
+        add(format!("task {}: half of its time is over{}", task.task_id, silence(task)), SILENCE_REMEDY.to_owned());
+    }
     let is_down = hub::is_away(status);
     let conflict = status.identity_conflict.as_ref().filter(|other| other.recent);
     if let Some(other) = conflict {
@@ -201,14 +204,28 @@ fn task(status: &Status) -> String {
     let Some(task) = &status.task else { return "none".to_owned() };
     let recovering = if task.recovering { ", from a process before" } else { "" };
     format!(
-        "{} generation {}, {} for {}{recovering}; waits for {}",
+        "{} generation {}, {} for {}{recovering}{}; waits for {}",
         task.task_id,
         task.generation,
         task.stage,
         duration(task.age_ms),
+        silence(task),
         task.waits_for
     )
 }
+
+/// Returns how long the task's session has been silent, and how much of its time is left.
+pub(super) fn silence(task: &TaskPart) -> String {
+    let left = task
+        .timeout_ms
+        .zip(task.timeout_in_ms)
+        .map(|(limit, left)| format!(", {} of its {} left", duration(left), duration(limit)));
+    format!(", silent for {}{}", duration(task.silent_ms), left.unwrap_or_default())
+}
+
+/// What to do about a session that is silent for long.
+pub(super) const SILENCE_REMEDY: &str =
+    "look at its session; at the end of its time it fails (`task_timeout_ms`, or the task's own)";
 
 fn rejected_results(rejected: &RejectedPart) -> String {
     let newest = rejected.newest.as_ref().map(|path| format!(", the newest {path}")).unwrap_or_default();

@@ -291,6 +291,7 @@ fn the_last_progress_of_a_task_stays_until_the_next_one_is_reported() {
     let task = rig.entry("a")["task"].clone();
     assert_eq!((&task["task_id"], &task["progress"], &task["held"]), (&json!("t"), &json!(40), &json!(true)));
     assert_eq!((&task["output"], &task["last_progress_at"]), (&json!("\u{1b}[31mred\n"), &json!(7)));
+    assert_eq!(task["silent_since"], 7, "its last output");
     let page = rig.scheduler.view();
     let page = serde_json::to_value(page.entry("a", Detail::Page, rig.now).unwrap()).unwrap();
     assert!(page["task"].get("output").is_none(), "{page}");

@@ -23,6 +23,7 @@ const MAX_CLAIM_BYTES: u64 = 64 * 1024;
 const CLAIM: &str = "run";
 const ENDING: &str = "ending";
 const PROGRESS: &str = "progress";
+const SEEN: &str = "seen";
 
 /// The content of a claim file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +157,11 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
     path_of(scratch, task_id, PROGRESS)
 }
 
+/// Returns the path of the note on the task's session that names its process.
+pub(super) fn seen_path(scratch: &Path, task_id: &str) -> PathBuf {
+    path_of(scratch, task_id, SEEN)
+}
+
 /// Ends the task's run, if there is one, and removes its files; its result is not wanted. It does not wait. Returns
 /// whether there was a claim.
 pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
@@ -180,7 +186,9 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
         }
         Err(error) => tracing::warn!(file = %path.display(), %error, "cannot look at a task's run"),
     }
-    let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
+    for left in [PROGRESS, SEEN] {
+        let _ = fs::remove_file(path_of(scratch, task_id, left));
+    }
     claimed
 }
 
