@@ -202,13 +202,18 @@ impl Assignment {
         Some(Self { task_id: named.take("task_id").ok()?, generation, rest: JsonFields::default() })
     }
 
-    /// Returns the time limit that the task asks for, ms: `metadata.timeout_ms`. That of a shell command is the command's.
+    /// Returns the time limit that the task asks for, ms: `timeout_ms` or `metadata.timeout_ms`, the shorter one. That in the
+    /// metadata of a shell command is the command's.
     pub fn timeout_ms(&self) -> Option<u64> {
-        let metadata = self.rest.get("metadata")?;
-        let metadata =
-            JsonFields::of_unchecked(metadata.as_str(), |name| matches!(name, "shell_command" | "timeout_ms"));
-        let is_command = metadata.string("shell_command").is_some_and(|command| !command.trim().is_empty());
-        metadata.read::<u64>("timeout_ms").filter(|asked| *asked > 0 && !is_command)
+        let in_metadata = || {
+            let metadata = self.rest.get("metadata")?;
+            let metadata =
+                JsonFields::of_unchecked(metadata.as_str(), |name| matches!(name, "shell_command" | "timeout_ms"));
+            let is_command = metadata.string("shell_command").is_some_and(|command| !command.trim().is_empty());
+            metadata.read::<u64>("timeout_ms").filter(|_| !is_command)
+        };
+        let asked = [self.rest.read::<u64>("timeout_ms"), in_metadata()];
+        asked.into_iter().flatten().filter(|asked| *asked > 0).min()
     }
 
     /// Returns `assigned_at` in ms since the epoch, if the hub sent it.

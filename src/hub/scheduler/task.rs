@@ -315,7 +315,7 @@ impl Task {
         let (complexity, none) = (self.complexity(), JsonText::null());
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
         let limited = |value: JsonText| limit_depth(value, MAX_JSON_DEPTH - 1);
-        let rest = JsonFields::from_iter([
+        let mut rest = JsonFields::from_iter([
             ("description", JsonText::of(&asked.description)),
             ("metadata", limited(asked.metadata.clone())),
             ("assigned_at", JsonText::of(&assigned_at)),
@@ -331,6 +331,10 @@ impl Task {
             ("verification_timeout_ms", extra("verification_timeout_ms", &Value::Null)),
             ("max_verification_retries", extra("max_verification_retries", &json!(0))),
         ]);
+        // A legacy hub knows no such field.
+        if let Some(timeout_ms) = asked.extra.get("timeout_ms") {
+            rest.set("timeout_ms", timeout_ms);
+        }
         Assignment { task_id: self.id.clone(), generation: self.generation, rest }
     }
 

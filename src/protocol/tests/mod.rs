@@ -157,6 +157,28 @@ fn an_assignment_keeps_what_it_does_not_know() {
 }
 
 #[test]
+fn a_task_asks_for_its_time_in_either_place_and_the_shorter_counts() {
+    let asked = |more: Value| {
+        let mut frame = json!({"type": "task_assign", "task_id": "t1", "generation": 1});
+        frame.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let HubFrame::TaskAssign(assignment) = HubFrame::parse(&frame.to_string()).unwrap() else { panic!("{frame}") };
+        assignment.timeout_ms()
+    };
+    for (more, expected) in [
+        (json!({}), None),
+        (json!({"timeout_ms": 500}), Some(500)),
+        (json!({"timeout_ms": null, "metadata": {"timeout_ms": 400}}), Some(400)),
+        (json!({"timeout_ms": 500, "metadata": {"timeout_ms": 400}}), Some(400)),
+        (json!({"timeout_ms": 300, "metadata": {"timeout_ms": 0}}), Some(300)),
+        // That one is the command's.
+        (json!({"metadata": {"timeout_ms": 400, "shell_command": "true"}}), None),
+        (json!({"timeout_ms": "soon", "metadata": {"timeout_ms": -1}}), None),
+    ] {
+        assert_eq!(asked(more.clone()), expected, "{more}");
+    }
+}
+
+#[test]
 fn garbage_is_told_apart_from_the_unknown_and_the_malformed() {
     assert!(matches!(HubFrame::parse("nonsense"), Err(FrameError::NotAFrame(_))));
     assert!(matches!(HubFrame::parse("[1]"), Err(FrameError::NotAFrame(_))));
