@@ -156,16 +156,13 @@ impl Facts {
         if let (Event::DeadlineReached | Event::WakeFinished { .. }, true) =
             (event, after.outbox.len() > before.outbox.len())
         {
-            let failed = |why: &str| {
-                let is_why =
-                    |outcome: &Outcome| matches!(outcome, Outcome::Failed { reason } if reason.starts_with(why));
-                after.outbox.iter().any(|verdict| is_why(&verdict.outcome))
-            };
-            self.saw(match (failed("confirmation_timeout"), failed("task_timeout")) {
-                (true, _) => Fact::ConfirmationTimeout,
-                (false, true) => Fact::TaskTimeout,
-                (false, false) => Fact::WakeGivenUp,
+            self.saw(match has_failed(after, "confirmation_timeout") {
+                true => Fact::ConfirmationTimeout,
+                false => Fact::WakeGivenUp,
             });
+        }
+        if has_failed(after, "task_timeout") && !has_failed(before, "task_timeout") {
+            self.saw(Fact::TaskTimeout);
         }
         match (&before.state, &after.state) {
             (
@@ -261,4 +258,10 @@ impl Facts {
 /// Nobody was woken for this assignment: whoever shows himself was woken for an earlier one, which was given up.
 fn is_expected(job: &Job) -> bool {
     matches!(job.persisted.stage, Stage::AwaitingConfirmation { .. }) && job.persisted.woken.is_none()
+}
+
+/// Whether the outbox has a failure for this reason.
+fn has_failed(machine: &Machine, why: &str) -> bool {
+    let is_why = |outcome: &Outcome| matches!(outcome, Outcome::Failed { reason } if reason.starts_with(why));
+    machine.outbox.iter().any(|verdict| is_why(&verdict.outcome))
 }
