@@ -14,7 +14,8 @@ pub(crate) fn note_all(queue_file: PathBuf, boot_id: String) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         before(panic);
-        let what = HistoryEvent::Panicked { why: clipped(&panic.to_string()) };
+        let in_background = tokio::task::try_id().is_some();
+        let what = HistoryEvent::Panicked { why: clipped(&panic.to_string()), in_background };
         writer::append_now(&queue_file, &boot_id, what);
     }));
 }
