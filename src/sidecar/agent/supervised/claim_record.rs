@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::{private_options, regular_file, same_file};
+use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::proc_stat::ProcStat;
 
 /// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
@@ -219,13 +220,14 @@ fn end_ending_run(path: &Path) {
     }
 }
 
-/// Kills the command that a killed supervisor left running.
+/// Kills the command that a killed supervisor left running, and what is left of its process group.
 pub(super) fn kill_orphaned_command(record: &ClaimRecord) {
+    // The supervisor leads the session that they are in.
     if let Some(command) = record.command
-        && command.is_alive()
+        && (command.is_alive() || process_group::has_member_in(command.pid, record.pid))
     {
         tracing::warn!(pid = command.pid, "a command whose supervisor is gone is ended");
-        crate::sidecar::agent::wake::process_group::kill(command.pid);
+        process_group::kill(command.pid);
     }
 }
 
