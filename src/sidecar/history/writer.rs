@@ -123,14 +123,12 @@ pub(crate) fn append_now(queue_file: &Path, boot_id: &str, what: HistoryEvent) {
 }
 
 /// Returns a run's first line as it is now: the kernel may have killed processes beside it since.
-fn with_oom_kills_now(start: HistoryEvent) -> HistoryEvent {
-    match start {
-        HistoryEvent::RunStarted { version, pid, machine_boot, oom_kills } => {
-            let now = OomCounter::of_this_process().and_then(|counter| counter.read());
-            HistoryEvent::RunStarted { version, pid, machine_boot, oom_kills: now.or(oom_kills) }
-        }
-        other => other,
+fn with_oom_kills_now(mut start: HistoryEvent) -> HistoryEvent {
+    if let HistoryEvent::RunStarted { oom_kills, .. } = &mut start {
+        let now = OomCounter::of_this_process().and_then(|counter| counter.read());
+        *oom_kills = now.or(*oom_kills);
     }
+    start
 }
 
 fn line_of(at_ms: u64, boot_id: &str, what: HistoryEvent) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::common::text::first_chars;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::history::{HistoryEvent, writer};
+use crate::sidecar::previous_run::PreviousRun;
 
 /// The most that is kept of a message, in characters.
 const MAX_TEXT: usize = 500;
@@ -20,9 +21,12 @@ pub(crate) fn note_all(queue_file: PathBuf, boot_id: String) {
     }));
 }
 
-/// Notes that a run could not begin.
-pub(crate) fn note_failed_start(queue_file: &Path, code: ExitCode, why: &str) {
+/// Notes that a run could not begin, and how the run before it ended.
+pub(crate) fn note_failed_start(queue_file: &Path, code: ExitCode, why: &str, before: Option<PreviousRun>) {
     let boot_id = format!("start of process {}", std::process::id());
+    if let Some(PreviousRun { end, why, .. }) = before {
+        writer::append_now(queue_file, &boot_id, HistoryEvent::RunBefore { end, why });
+    }
     writer::append_now(queue_file, &boot_id, HistoryEvent::StartFailed { exit_code: code as u8, why: clipped(why) });
 }
 
