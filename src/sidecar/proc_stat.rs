@@ -10,6 +10,10 @@ pub(crate) struct ProcStat {
     pub(crate) is_dead: bool,
     /// Its parent's pid: field 4.
     pub(crate) parent: Option<i32>,
+    /// Its process group: field 5.
+    pub(crate) group: Option<u32>,
+    /// Its session: field 6.
+    pub(crate) session: Option<u32>,
     /// Its user and system time: fields 14 and 15.
     pub(crate) cpu_ticks: Option<u64>,
     /// When it started, from the machine's boot: field 22.
@@ -40,6 +44,8 @@ impl ProcStat {
         Self {
             is_dead,
             parent: field(4).and_then(|pid| pid.parse().ok()),
+            group: field(5).and_then(|group| group.parse().ok()),
+            session: field(6).and_then(|session| session.parse().ok()),
             cpu_ticks: cpu_ticks(),
             start_ticks: ticks(22),
         }
@@ -61,8 +67,10 @@ mod tests {
 
     #[test]
     fn a_name_with_spaces_and_parentheses_moves_no_field() {
-        let stat = "42 (a) b) (c)) S 7 42 42 0 -1 4194304 100 0 0 0 11 5 0 0 20 0 3 0 9876 1 2 3";
-        let all = ProcStat { is_dead: false, parent: Some(7), cpu_ticks: Some(16), start_ticks: Some(9_876) };
+        let stat = "42 (a) b) (c)) S 7 42 41 0 -1 4194304 100 0 0 0 11 5 0 0 20 0 3 0 9876 1 2 3";
+        let (group, session) = (Some(42), Some(41));
+        let (cpu_ticks, start_ticks) = (Some(16), Some(9_876));
+        let all = ProcStat { is_dead: false, parent: Some(7), group, session, cpu_ticks, start_ticks };
         assert_eq!(ProcStat::parse(stat), all);
         assert_eq!(ProcStat::parse("42 (name) S 7"), ProcStat { parent: Some(7), ..ProcStat::default() });
         assert_eq!(ProcStat::parse(&stat.replace(" S ", " Z ")), ProcStat { is_dead: true, ..all });

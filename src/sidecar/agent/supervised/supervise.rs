@@ -216,9 +216,7 @@ async fn supervise(request: RunRequest) {
     if let Some(leader) = ended.leader {
         end_group(leader).await;
     }
-    if !claim.is_wanted() {
-        claim.remove_ending_file(&request.scratch_dir, &request.task_id);
-    }
+    claim.finish(&request.scratch_dir, &request.task_id);
 }
 
 /// Keeps what the command printed, since its result cannot be passed on, and says where.
