@@ -4,8 +4,9 @@
 //!
 //! That it was seen is in `<task_id>.seen` of the scratch folder, so that the sidecar's next run knows it too.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -41,7 +42,7 @@ struct Seen {
 
 /// Returns the pid of the task's session if that is known to be dead, and notes one that is alive.
 pub(super) fn find_dead(sign: &Path, seen: &Path, machine_boot: &str) -> Option<u32> {
-    let (pid, written) = read_sign(sign).ok()?;
+    let (pid, sign) = read_sign(sign).ok()?;
     let namespace = pid_namespace("self");
     let known = fs::read(seen).ok().and_then(|text| serde_json::from_slice::<Seen>(&text).ok()).filter(|known| {
         known.process.pid == pid && known.machine_boot == machine_boot && known.pid_namespace == namespace
@@ -50,19 +51,19 @@ pub(super) fn find_dead(sign: &Path, seen: &Path, machine_boot: &str) -> Option<
         return (!is_running(known.process)).then_some(pid);
     }
     let process = Process::now(pid);
-    if is_running(process) && is_writer(process, written, namespace.as_deref()) {
+    if is_running(process) && is_writer(process, &sign, namespace.as_deref()) {
         note(seen, &Seen { process, machine_boot: machine_boot.to_owned(), pid_namespace: namespace });
     }
     None
 }
 
-/// Returns the process that the sign names, and when the sign was written.
-fn read_sign(path: &Path) -> io::Result<(u32, SystemTime)> {
+/// Returns the process that the sign names, and what the system has of the file.
+fn read_sign(path: &Path) -> io::Result<(u32, Metadata)> {
     let file = regular_file::open(path)?;
-    let written = file.metadata()?.modified()?;
+    let metadata = file.metadata()?;
     let mut text = Vec::new();
     file.take(MAX_SIGN_BYTES).read_to_end(&mut text)?;
-    Ok((serde_json::from_slice::<Sign>(&text)?.pid, written))
+    Ok((serde_json::from_slice::<Sign>(&text)?.pid, metadata))
 }
 
 /// Returns whether the process has not ended; one that nobody has reaped has.
@@ -70,12 +71,15 @@ fn is_running(process: Process) -> bool {
     process.started.is_some() && ProcStat::of(process.pid).running_since() == process.started
 }
 
-/// Returns whether the process may have written the sign: it had started by then, and counts pids as this one does.
-fn is_writer(process: Process, written: SystemTime, namespace: Option<&Path>) -> bool {
+/// Returns whether the process may have written the sign: it is the owner's, had started by then, and counts pids as this one
+/// does.
+fn is_writer(process: Process, sign: &Metadata, namespace: Option<&Path>) -> bool {
+    let is_owners = fs::metadata(format!("/proc/{}", process.pid)).is_ok_and(|its| its.uid() == sign.uid());
+    let Ok(written) = sign.modified() else { return false };
     // Where another user's namespace may not be read, the time decides.
     let theirs = pid_namespace(process.pid);
     let shares_pids = theirs.is_none() || theirs.as_deref() == namespace;
-    shares_pids && process.started.and_then(start_time).is_some_and(|started| started <= written + SLACK)
+    is_owners && shares_pids && process.started.and_then(start_time).is_some_and(|started| started <= written + SLACK)
 }
 
 /// Returns the time of `ticks` after the machine's boot.
@@ -188,6 +192,17 @@ mod tests {
         let stage = Stage::new();
         let sign = fs::File::options().write(true).open(stage.dir.path().join("t.started")).unwrap();
         sign.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        assert_eq!(stage.look(), None);
+        assert!(!stage.is_noted());
+    }
+
+    #[test]
+    fn a_process_of_another_user_did_not_write_it() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let stage = Stage::new();
+        std::os::unix::fs::chown(stage.dir.path().join("t.started"), Some(65_534), None).unwrap();
         assert_eq!(stage.look(), None);
         assert!(!stage.is_noted());
     }
