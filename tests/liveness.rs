@@ -295,7 +295,11 @@ impl KindHub {
 
     fn again(&self, task_id: &TaskId, generation: u64) -> Option<FromHub> {
         let task = Task { id: task_id.clone(), generation: generation + 1, payload: "{}".into() };
-        (self.hands_out_again && !self.says_continue).then_some(FromHub::Assigned { task, assigned_at: None })
+        (self.hands_out_again && !self.says_continue).then_some(FromHub::Assigned {
+            task,
+            assigned_at: None,
+            timeout_ms: None,
+        })
     }
 }
 
@@ -334,15 +338,16 @@ proptest! {
         ops in prop::collection::vec(op(), 0..40),
         mut hub in hub(),
         result_hook_ms in prop::option::of(1_000u64..60_000),
+        task_timeout_ms in prop::option::of(1_000u64..60_000),
     ) {
-        let mut world = World::new(Policy { result_hook_ms, machine_boot: "boot".into(), ..Policy::default() });
+        let mut world = World::new(Policy { result_hook_ms, task_timeout_ms, machine_boot: "boot".into(), ..Policy::default() });
         for op in &ops {
             world.run(op)?;
         }
         world.comes_to_rest(&mut hub)?;
 
         let task = Task { id: TaskId::new("next").unwrap(), generation: 1, payload: "{}".into() };
-        world.happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None }))?;
+        world.happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None }))?;
         prop_assert!(world.machine.state.job().is_some(), "the next task was not taken: {:?}", world.machine);
         // The wake that was ordered a moment ago is owed.
         world.comes_to_rest(&mut hub)?;

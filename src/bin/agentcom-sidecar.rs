@@ -41,6 +41,7 @@ fn operate(options: Options, command: Command, began: Instant) -> ExitCode {
         Command::Logs(args) => cli::logs(&options, &args),
         Command::Check(args) => cli::check(&options, &args),
         Command::Onboard(args) => cli::onboard(&options, &args),
+        Command::Session(args) => cli::session(args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man { command } => cli::man(command.as_deref()),

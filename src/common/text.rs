@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+/// Returns the number with the word in its form.
+pub fn count_of(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Returns the first `most` characters.
 pub fn first_chars(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])

@@ -32,6 +32,7 @@ use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::inventory::Flush;
 use crate::hub::scheduler::inventory::close::Closing;
+use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
@@ -479,8 +480,18 @@ fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
     for (rollout_id, rollout) in &changes.rollouts {
         let Some(rollout) = rollout.filter(|rollout| rollout.since == now_ms) else { continue };
         let (state, failed) = (rollout.state.to_string(), rollout.counts.failed);
-        if budget.permits("rollout", now_ms) {
-            tracing::info!(%rollout_id, state, wave = rollout.wave, size = rollout.size, failed, "rollout");
+        let (wave, size) = (rollout.wave, rollout.size);
+        match rollout.state {
+            _ if !budget.permits("rollout", now_ms) => {}
+            RolloutState::Halted { .. } => {
+                tracing::warn!(%rollout_id, state, wave, size, failed, "a rollout has halted")
+            }
+            RolloutState::Canary
+            | RolloutState::Running
+            | RolloutState::Paused
+            | RolloutState::Succeeded
+            | RolloutState::Partial
+            | RolloutState::Cancelled => tracing::info!(%rollout_id, state, wave, size, failed, "rollout"),
         }
     }
     for (task_id, task) in &changes.tasks {

@@ -30,7 +30,7 @@ pub use model::job::{Job, Ownership, Pending, PersistedJob, Report, Sign, Stage,
 pub use model::journal::{Disk, Journal, PreviousEnd};
 pub use model::last_look::LastLook;
 pub use model::late_session::{LATE_SESSIONS_CAP, LateSession, LateSessions};
-pub use model::machine::{DeferredAssignment, Machine};
+pub use model::machine::{Assignment, Machine};
 pub use model::news::News;
 pub use model::notice::Notice;
 pub use model::notice::{RejectReason, ReturnedFrom};
@@ -44,6 +44,7 @@ pub use model::review::Review;
 pub use model::state::{Cause, DrainStep, Ending, NextRun, Phase, State, StopSignal};
 pub use model::task::{BadTaskId, Outcome, Task, TaskId};
 pub use model::time::Timestamp;
+pub use model::time_limit::TimeLimit;
 pub use timers::Wait;
 pub use transition::transition;
 

@@ -258,7 +258,11 @@ fn hub_messages(machine: &Machine) -> Vec<FromHub> {
     // The task in hand, the same task in a new assignment, and another task.
     let again = task(mine.id.as_str(), mine.generation + 1);
     let tasks = [Some(mine), again, task("u", 1)];
-    messages.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned { task, assigned_at: None }));
+    messages.extend(tasks.into_iter().flatten().map(|task| FromHub::Assigned {
+        task,
+        assigned_at: None,
+        timeout_ms: None,
+    }));
     messages
 }
 

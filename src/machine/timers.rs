@@ -32,6 +32,10 @@ pub enum Wait {
     Confirmation,
     /// The time limit for finding a result from before a reboot.
     Interrupted,
+    /// The warning at half of the task's time limit.
+    TaskWarning,
+    /// The task's time limit; after it the task fails.
+    TaskTimeout,
     /// The time limit for the last look into the results folder.
     LastLook,
     /// The time limit for the result hook; after it the result counts as it was found.
@@ -142,6 +146,10 @@ impl Machine {
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => None,
         };
         let progress = can_send.then_some((job.progress_at, Wait::Progress));
+        let limit = job
+            .running_limit()
+            .map(|limit| (limit.next(), if limit.warned { Wait::TaskTimeout } else { Wait::TaskWarning }));
+        let stage = [stage, limit].into_iter().flatten().min_by_key(|(at, _)| *at);
         let stage = job.last_look.map(|look| (look.until, Wait::LastLook)).or(stage);
         let review = job.review.as_ref().map(|review| (review.deadline, Wait::ResultHook));
         [accept, report, stage, review, progress].into_iter().flatten().min_by_key(|(at, _)| *at)

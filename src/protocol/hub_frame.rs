@@ -50,6 +50,12 @@ pub enum HubFrame {
         #[serde(skip_serializing_if = "Option::is_none")]
         generation: Option<u64>,
     },
+    /// Somebody wrote in a room. This project's hub has none.
+    RoomMessage {
+        /// The message: `from`, `text`, `seq`, ...
+        #[serde(flatten)]
+        message: JsonFields,
+    },
     /// The task was cancelled.
     TaskCancelled {
         /// The task's id.
@@ -111,6 +117,7 @@ impl HubFrame {
             "task_reassign" => {
                 Self::TaskReassign { task_id: fields.take("task_id")?, generation: fields.take_optional("generation")? }
             }
+            "room_message" => Self::RoomMessage { message: fields },
             "task_cancelled" => Self::TaskCancelled { task_id: fields.take("task_id")? },
             "state_report_ack" => {
                 Self::StateReportAck { task_id: fields.take("task_id")?, action: fields.take("action")? }
@@ -193,6 +200,20 @@ impl Assignment {
         let mut named = fields_of_refused(text, |name| matches!(name, "task_id" | "generation"));
         let generation = named.take_optional("generation").ok()?.unwrap_or_default();
         Some(Self { task_id: named.take("task_id").ok()?, generation, rest: JsonFields::default() })
+    }
+
+    /// Returns the time limit that the task asks for, ms: `timeout_ms` or `metadata.timeout_ms`, the shorter one. That in the
+    /// metadata of a shell command is the command's.
+    pub fn timeout_ms(&self) -> Option<u64> {
+        let in_metadata = || {
+            let metadata = self.rest.get("metadata")?;
+            let metadata =
+                JsonFields::of_unchecked(metadata.as_str(), |name| matches!(name, "shell_command" | "timeout_ms"));
+            let is_command = metadata.string("shell_command").is_some_and(|command| !command.trim().is_empty());
+            metadata.read::<u64>("timeout_ms").filter(|_| !is_command)
+        };
+        let asked = [self.rest.read::<u64>("timeout_ms"), in_metadata()];
+        asked.into_iter().flatten().filter(|asked| *asked > 0).min()
     }
 
     /// Returns `assigned_at` in ms since the epoch, if the hub sent it.

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::common::fs::regular_file;
+
+/// The most that is read of a counter, in bytes: the kernel's has some hundred.
+const MAX_BYTES: u64 = 1 << 16;
+
 /// Where cgroups are mounted, if the environment does not say otherwise.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The variable that names another folder in place of [`CGROUP_ROOT`].
@@ -39,7 +44,7 @@ impl OomCounter {
 
     /// Returns the number; `None` if the kernel does not count (version 1 before Linux 4.13).
     pub(crate) fn read(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(&self.0).ok()?;
+        let text = String::from_utf8(regular_file::read(&self.0, MAX_BYTES).ok()?).ok()?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
     }
 }

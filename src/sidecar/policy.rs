@@ -34,6 +34,7 @@ pub(crate) fn policy(config: &Config, pm2: &Pm2) -> Policy {
         }),
         wake_retry_delays_ms: config.wake_retry_delays_ms.clone(),
         confirmation_timeout_ms: config.confirmation_timeout_ms,
+        task_timeout_ms: config.task_timeout_ms,
         progress_interval_ms: config.progress_interval_ms,
         answer_timeout_ms: config.answer_timeout_ms,
         ping_interval_ms: config.ping_interval_ms,

@@ -6,8 +6,14 @@ use std::path::Path;
 /// `rustix::param::clock_ticks_per_second`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ProcStat {
+    /// Whether it has ended and waits to be reaped, or is being removed: field 3.
+    pub(crate) is_dead: bool,
     /// Its parent's pid: field 4.
     pub(crate) parent: Option<i32>,
+    /// Its process group: field 5.
+    pub(crate) group: Option<u32>,
+    /// Its session: field 6.
+    pub(crate) session: Option<u32>,
     /// Its user and system time: fields 14 and 15.
     pub(crate) cpu_ticks: Option<u64>,
     /// When it started, from the machine's boot: field 22.
@@ -21,6 +27,11 @@ impl ProcStat {
         text.map_or_else(|_| Self::default(), |text| Self::parse(&text))
     }
 
+    /// Returns when the process started, in clock ticks; `None` where it has ended.
+    pub(crate) fn running_since(self) -> Option<u64> {
+        self.start_ticks.filter(|_| !self.is_dead)
+    }
+
     /// Reads the file's text. The name in field 2 may hold spaces and parentheses, so counting starts after the last.
     fn parse(stat: &str) -> Self {
         let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -29,7 +40,15 @@ impl ProcStat {
         let field = |number: usize| fields.get(number - 3);
         let ticks = |number| field(number)?.parse::<u64>().ok();
         let cpu_ticks = || ticks(14)?.checked_add(ticks(15)?);
-        Self { parent: field(4).and_then(|pid| pid.parse().ok()), cpu_ticks: cpu_ticks(), start_ticks: ticks(22) }
+        let is_dead = field(3).is_some_and(|state| matches!(*state, "Z" | "X" | "x"));
+        Self {
+            is_dead,
+            parent: field(4).and_then(|pid| pid.parse().ok()),
+            group: field(5).and_then(|group| group.parse().ok()),
+            session: field(6).and_then(|session| session.parse().ok()),
+            cpu_ticks: cpu_ticks(),
+            start_ticks: ticks(22),
+        }
     }
 }
 
@@ -48,10 +67,13 @@ mod tests {
 
     #[test]
     fn a_name_with_spaces_and_parentheses_moves_no_field() {
-        let stat = "42 (a) b) (c)) S 7 42 42 0 -1 4194304 100 0 0 0 11 5 0 0 20 0 3 0 9876 1 2 3";
-        let all = ProcStat { parent: Some(7), cpu_ticks: Some(16), start_ticks: Some(9_876) };
+        let stat = "42 (a) b) (c)) S 7 42 41 0 -1 4194304 100 0 0 0 11 5 0 0 20 0 3 0 9876 1 2 3";
+        let (group, session) = (Some(42), Some(41));
+        let (cpu_ticks, start_ticks) = (Some(16), Some(9_876));
+        let all = ProcStat { is_dead: false, parent: Some(7), group, session, cpu_ticks, start_ticks };
         assert_eq!(ProcStat::parse(stat), all);
         assert_eq!(ProcStat::parse("42 (name) S 7"), ProcStat { parent: Some(7), ..ProcStat::default() });
+        assert_eq!(ProcStat::parse(&stat.replace(" S ", " Z ")), ProcStat { is_dead: true, ..all });
         assert_eq!(ProcStat::parse(""), ProcStat::default());
     }
 

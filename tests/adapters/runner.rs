@@ -42,6 +42,7 @@ impl Fixture {
             attempt: 2,
             what: What::Shell(command.into()),
             env: vec![("TASK_ID".into(), "t1".into())],
+            session: None,
             timeout_ms: 30_000,
             cwd: self.root.path().to_owned(),
         }

@@ -149,6 +149,13 @@ async fn a_file_that_changes_is_read_again_and_a_wrong_one_leaves_the_rules_as_t
     let path = write_rules(&dir, &rules().to_string());
     let (code, said) = healing(dir.path(), &["check", path.to_str().unwrap()]);
     assert_eq!((code, said.lines().last()), (Some(0), Some("2 rules, no problem")), "{said}");
+    let one = json!({"rules": [{"name": "gone", "when": {"silent_ms": 5000}, "action": "notify"}]});
+    let path = write_rules(&dir, &one.to_string());
+    let (_, said) = healing(dir.path(), &["check", path.to_str().unwrap()]);
+    assert_eq!(said.lines().last(), Some("1 rule, no problem"), "{said}");
+    drop(hub);
+    let (code, said) = healing(dir.path(), &["--data", dir.path().to_str().unwrap()]);
+    assert!(code == Some(0) && said.starts_with("no hub runs on DIR"), "{said}");
     let without = folder();
     let _hub = Hub::start(&without, &[]);
     let (code, said) = healing(dir.path(), &["--data", without.path().to_str().unwrap()]);

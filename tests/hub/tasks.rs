@@ -11,12 +11,13 @@ async fn a_task_goes_from_submission_to_completion() {
     let hub = Hub::start(&dir, &[]);
     let token = hub.register("a").await;
     let mut peer = Peer::join(&hub, "a", &token, run("boot-1")).await;
-    let task_id = hub.submit(json!({"description": "do it", "metadata": {"k": 1}, "branch": "main"})).await;
+    let task_id =
+        hub.submit(json!({"description": "do it", "metadata": {"k": 1}, "branch": "main", "timeout_ms": 7})).await;
     let assign = peer.expect("task_assign").await;
     assert_eq!(assign["task_id"], task_id.as_str());
     assert_eq!(assign["description"], "do it");
     assert_eq!(assign["metadata"], json!({"k": 1}));
-    assert_eq!(assign["branch"], "main");
+    assert_eq!((&assign["branch"], &assign["timeout_ms"]), (&json!("main"), &json!(7)));
     assert_eq!(assign["generation"], 1);
     assert!(assign["assigned_at"].as_u64().unwrap() > 1_600_000_000_000);
     assert_eq!(assign.get("routing_decision"), Some(&Value::Null));

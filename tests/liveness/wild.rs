@@ -61,7 +61,7 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
     let raw = || id().prop_map(|id| id.to_string());
     let why = prop_oneof![Just(VerdictRefusal::NotNow), Just(VerdictRefusal::Never)];
     prop_oneof![
-        8 => task.prop_map(|task| FromHub::Assigned { task, assigned_at: None }),
+        8 => task.prop_map(|task| FromHub::Assigned { task, assigned_at: None, timeout_ms: None }),
         1 => Just(FromHub::IdentifyRefused { error: "invalid_token".into() }),
         1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
         2 => raw().prop_map(|task_id| FromHub::AcceptAcknowledged { task_id }),

@@ -33,6 +33,7 @@ pub enum Fact {
     WokenAgain,
     WakeGivenUp,
     ConfirmationTimeout,
+    TaskTimeout,
     Stopped,
     JournalFailed,
     WrittenAndDenied,
@@ -155,8 +156,13 @@ impl Facts {
         if let (Event::DeadlineReached | Event::WakeFinished { .. }, true) =
             (event, after.outbox.len() > before.outbox.len())
         {
-            let timed_out = after.outbox.iter().any(|v| v.outcome == Outcome::failed("confirmation_timeout"));
-            self.saw(if timed_out { Fact::ConfirmationTimeout } else { Fact::WakeGivenUp });
+            self.saw(match has_failed(after, "confirmation_timeout") {
+                true => Fact::ConfirmationTimeout,
+                false => Fact::WakeGivenUp,
+            });
+        }
+        if has_failed(after, "task_timeout") && !has_failed(before, "task_timeout") {
+            self.saw(Fact::TaskTimeout);
         }
         match (&before.state, &after.state) {
             (
@@ -252,4 +258,10 @@ impl Facts {
 /// Nobody was woken for this assignment: whoever shows himself was woken for an earlier one, which was given up.
 fn is_expected(job: &Job) -> bool {
     matches!(job.persisted.stage, Stage::AwaitingConfirmation { .. }) && job.persisted.woken.is_none()
+}
+
+/// Whether the outbox has a failure for this reason.
+fn has_failed(machine: &Machine, why: &str) -> bool {
+    let is_why = |outcome: &Outcome| matches!(outcome, Outcome::Failed { reason } if reason.starts_with(why));
+    machine.outbox.iter().any(|verdict| is_why(&verdict.outcome))
 }

@@ -187,7 +187,7 @@ impl LegacyHub {
         if let Some(worker) = self.worker.as_mut().filter(|worker| worker.task.is_none()) {
             (worker.task, worker.accept_in_ms) = (Some(id), Some(ACCEPT_MS));
         }
-        outs.push(Out::Outgoing(conn, FromHub::Assigned { task, assigned_at: None }));
+        outs.push(Out::Outgoing(conn, FromHub::Assigned { task, assigned_at: None, timeout_ms: None }));
     }
 
     /// Whether a verdict on `conn` has just made the agent free, and the next task is not pushed yet.

@@ -252,8 +252,8 @@ static WHO: LazyLock<Identity> = LazyLock::new(|| Identity {
 fn frame_received(text: &str) -> Option<FromHub> {
     match decode_frame(text, AGENT) {
         FromHub::SignOfLife => None,
-        FromHub::Assigned { task, assigned_at: _ } => {
-            Some(FromHub::Assigned { task: Task { payload: "{}".into(), ..task }, assigned_at: None })
+        FromHub::Assigned { task, assigned_at: _, timeout_ms: _ } => {
+            Some(FromHub::Assigned { task: Task { payload: "{}".into(), ..task }, assigned_at: None, timeout_ms: None })
         }
         other => Some(other),
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use agentcom::machine::invariants::History;
 use agentcom::machine::{
-    Cause, Connection, DeferredAssignment, Delivery, Disk, Heartbeat, Job, Journal, LastLook, Machine, NextRun, Online,
+    Assignment, Cause, Connection, Delivery, Disk, Heartbeat, Job, Journal, LastLook, Machine, NextRun, Online,
     OpenRestart, Ownership, ParkedTask, Pending, PendingRestart, PersistedJob, Report, RestartCheck, RestartLedger,
-    Returned, Review, Stage, State, Timestamp,
+    Returned, Review, Stage, State, TimeLimit, Timestamp,
 };
 
 use super::asked::OPEN;
@@ -80,7 +80,7 @@ impl Shift {
             Disk::Failing { retry_at } => self.time(retry_at),
         }
         self.journal(durable);
-        if let Some(DeferredAssignment { task: _, assigned_at: _ }) = deferred {}
+        if let Some(Assignment { task: _, assigned_at: _, timeout_ms: _ }) = deferred {}
     }
 
     pub fn journal(self, journal: &mut Journal) {
@@ -149,7 +149,10 @@ impl Shift {
     }
 
     fn persisted(self, persisted: &mut PersistedJob) {
-        let PersistedJob { task: _, stage, woken: _, machine_boot: _, assigned_at: _ } = persisted;
+        let PersistedJob { task: _, stage, woken: _, machine_boot: _, assigned_at: _, limit } = persisted;
+        if let Some(TimeLimit { limit_ms: _, until, warned: _ }) = limit {
+            self.time(until);
+        }
         match stage {
             Stage::Accepted | Stage::Waking { .. } | Stage::Running => {}
             Stage::RetryingWake { at, attempt: _ } => self.time(at),

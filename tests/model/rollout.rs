@@ -12,6 +12,7 @@ use agentcom::hub::scheduler::inventory::record::AgentRecord;
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
+use agentcom::hub::scheduler::rollouts::refused::Refused;
 use agentcom::hub::scheduler::rollouts::rollout::{Rollout, RolloutState};
 use agentcom::hub::scheduler::rollouts::start::RolloutRequest;
 use agentcom::hub::scheduler::rollouts::target::{Target, TargetState};
@@ -204,14 +205,15 @@ impl World {
         self.scheduler.frame_received(conn, SidecarFrame::RestartAck(ack), self.now);
     }
 
-    fn retries(&mut self) {
+    /// Lets an operator begin new attempts, each of which may be commanded once more. A failed target that came back late
+    /// goes on with the command that it has.
+    fn begins_anew(&mut self, act: impl FnOnce(&mut Scheduler, u64) -> Result<usize, Refused>) {
         let before = self.rollout().targets.clone();
-        drop(self.scheduler.retry_failed(ID, self.now));
+        drop(act(&mut self.scheduler, self.now));
         for (number, target) in before {
-            // One that came back late goes on with the command that it has.
             let is_anew = self.rollout().targets[&number].attempt > target.attempt;
-            let is_failed = matches!(target.state, TargetState::Failed { .. });
-            self.may_get[number as usize] += u8::from(is_failed && is_anew);
+            let had_command = matches!(target.state, TargetState::Failed { .. } | TargetState::Restarting);
+            self.may_get[number as usize] += u8::from(had_command && is_anew);
         }
     }
 
@@ -247,8 +249,8 @@ impl World {
             Action::Pause => drop(scheduler.pause_rollout(ID, *now)),
             Action::Resume => drop(scheduler.resume_rollout(ID, *now)),
             Action::Cancel => drop(scheduler.cancel_rollout(ID, *now)),
-            Action::Recall => drop(scheduler.recall_rollout(ID, *now)),
-            Action::Retry => self.retries(),
+            Action::Recall => self.begins_anew(|scheduler, now| scheduler.recall_rollout(ID, now)),
+            Action::Retry => self.begins_anew(|scheduler, now| scheduler.retry_failed(ID, now)),
             Action::HubCrashes => self.hub_crashes(),
         }
     }

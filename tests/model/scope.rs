@@ -74,11 +74,13 @@ pub struct Scope {
     pub intensity: u32,
     /// Whether a hook looks at results.
     pub hook: bool,
+    /// The time limit for tasks.
+    pub task_timeout_ms: Option<u64>,
 }
 
 impl Scope {
     pub const fn new(name: &'static str, hub: HubKind, budget: Budget) -> Self {
-        Self { name, hub, budget, generations: 4, intensity: 2, hook: false }
+        Self { name, hub, budget, generations: 4, intensity: 2, hook: false, task_timeout_ms: None }
     }
 
     /// The sidecar's figures; `reboots` names the boot of the machine.
@@ -94,6 +96,7 @@ impl Scope {
             last_look_ms: 1_500,
             wake_retry_delays_ms: vec![5_000],
             confirmation_timeout_ms: 10_000,
+            task_timeout_ms: self.task_timeout_ms,
             look_ms: 1_000,
             progress_interval_ms: NEVER_MS,
             answer_timeout_ms: if self.budget.rate_limits > 0 { 25_000 } else { NEVER_MS },

@@ -79,6 +79,15 @@ pub const CI: &[Scope] = &[
     ),
     Scope { hook: true, ..ours("a hook, a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }) },
     Scope { hook: true, ..ours("a hook that is late or never answers", Budget { cancels: 1, delays: 1, ..NOTHING }) },
+    Scope { task_timeout_ms: Some(12_000), ..ours("a time limit and a crash", Budget { crashes: 1, ..NOTHING }) },
+    Scope {
+        task_timeout_ms: Some(12_000),
+        ..ours("a time limit, and a broken link", Budget { breaks: 1, no_shows: 1, ..NOTHING })
+    },
+    Scope {
+        task_timeout_ms: Some(12_000),
+        ..legacy("existing hub: a time limit and a restart", Budget { commands: 1, ..NOTHING })
+    },
     ours("a cordon and a second task", Budget { cordons: 1, submits: 1, ..NOTHING }),
     ours("a cordon and a restart", Budget { cordons: 1, commands: 1, ..NOTHING }),
     ours("a cordon and a crash", Budget { cordons: 1, crashes: 1, ..NOTHING }),

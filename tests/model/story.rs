@@ -86,6 +86,9 @@ impl Teller {
         for (key, value) in figures {
             let _ = writeln!(self.text, "policy {key}={value}");
         }
+        if let Some(limit) = policy.task_timeout_ms {
+            let _ = writeln!(self.text, "policy task_timeout_ms={limit}");
+        }
         if let Some(hook) = policy.result_hook_ms {
             let _ = writeln!(self.text, "policy result_hook_ms={hook}");
         }
@@ -245,7 +248,9 @@ fn said_words(said: &FromHub) -> String {
             if named.is_empty() { "identified".into() } else { format!("identified features={}", named.join(",")) }
         }
         FromHub::IdentifyRefused { error } => format!("refuses_identify {error}"),
-        FromHub::Assigned { task, assigned_at: _ } => format!("assign {} gen={}", task.id, task.generation),
+        FromHub::Assigned { task, assigned_at: _, timeout_ms: _ } => {
+            format!("assign {} gen={}", task.id, task.generation)
+        }
         FromHub::AssignedInvalid { task_id, generation, why: _ } => format!("assign {task_id} gen={generation}"),
         FromHub::AcceptAcknowledged { task_id } => format!("ack {task_id} accepted"),
         FromHub::VerdictAcknowledged { task_id } => format!("ack {task_id} complete"),

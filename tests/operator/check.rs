@@ -355,6 +355,8 @@ fn executors_and_hooks_that_are_not_there_are_problems() {
     let found = Found::of(&agent);
     let (level, said, todo) = found.one("executor");
     assert!(level == "problem" && said.contains("`executors.claude`: there is no"), "{said}; {todo}");
+    let (level, said, todo) = found.one("routing");
+    assert!(level == "warning" && said.contains("`executors.claude` is never asked"), "{said}; {todo}");
     let (level, said, _) = found.one("hook");
     assert!(level == "problem" && said.contains("`hooks.on_task_start`: no `no-such-hook`"), "{said}");
 }

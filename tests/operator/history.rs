@@ -151,3 +151,21 @@ fn there_is_nothing_before_the_first_run() {
     assert!(code == 0 && text.starts_with("alice: nothing is kept yet ("), "{text}");
     assert_eq!(history(&scene)["items"], json!([]));
 }
+
+#[test]
+fn a_start_that_fails_hides_no_end_of_the_run_before_it() {
+    let scene = Scene::new();
+    let mut killed = scene.start();
+    killed.kill9();
+    let (journal, aside) = (scene.agent.path("queue.json"), scene.agent.path("aside"));
+    let had_one = fs::rename(&journal, &aside).is_ok();
+    fs::create_dir(&journal).unwrap();
+    let (code, text) = scene.agent.operate(&["run"]);
+    assert_eq!(code, 74, "{text}");
+    fs::remove_dir(&journal).unwrap();
+    if had_one {
+        fs::rename(&aside, &journal).unwrap();
+    }
+    let _sidecar = scene.start();
+    wait_told(&scene, &["run running", "restart back", "run crashed", "restart back", "run killed"]);
+}

@@ -250,7 +250,7 @@ fn another_value(key: &str) -> Value {
         "executors" => json!({"x": {"command": "true"}}),
         "shell_commands" => json!({"enabled": true}),
         "hooks" => json!({"on_task_result": "true"}),
-        "resource_report_interval_ms" => json!(1_500),
+        "resource_report_interval_ms" | "task_timeout_ms" => json!(1_500),
         // The texts.
         _ => json!("another"),
     }

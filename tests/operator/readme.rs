@@ -48,7 +48,9 @@ impl Stranger {
     fn types(&self, block: &str) -> String {
         let (home, bin) = (self.home.path().display().to_string(), self.home.path().join("bin").display().to_string());
         let lines: Vec<_> = block.lines().filter(|line| !LEFT_OUT.iter().any(|left| line.starts_with(left))).collect();
-        let text = lines.join("\n").replace("127.0.0.1:4000", &self.hub).replace("sleep 30", "sleep 3");
+        // Beside a shorter session: the environment of what the wake command starts, where the search for the token finds it.
+        let text =
+            lines.join("\n").replace("127.0.0.1:4000", &self.hub).replace("sleep 30", "env > environment; sleep 3");
         let text = text.replace("target/release/", "\"$AGENTCOM_BIN_DIR\"/");
         let repository = env!("CARGO_MANIFEST_DIR");
         self.pm2.typed(&format!(
@@ -118,8 +120,6 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
     let health = format!("until curl -sf http://{}/health; do sleep 0.1; done", stranger.hub);
     stranger.types(&health);
     stranger.types(onboard);
-    // The environment of what the wake command starts, where the search for the token finds it.
-    stranger.types("echo 'env > environment' >> \"$HOME/my-agent/wake.sh\"");
     let said = stranger.types(start);
     assert!(said.contains("takes it as \"my-agent\"'s"), "{said}");
     stranger.pm2.wait_online("my-agent");

@@ -43,8 +43,13 @@ fn of_the_hub(ground: &Ground) -> (Value, Value, Value) {
 fn each_way_in_which_a_run_can_end_is_told_right_by_the_next() {
     let ground = Ground::new();
     let cgroups = tempfile::tempdir().expect("a folder");
-    let count = cgroups.path().join("memory.events");
-    let kills = |number: u32| fs::write(&count, format!("oom 0\noom_kill {number}\n")).expect("a file");
+    fs::create_dir(cgroups.path().join("memory")).expect("a folder");
+    // As both versions of cgroups have it, whichever this machine runs.
+    let kills = |number: u32| {
+        for file in ["memory.events", "memory/memory.oom_control"] {
+            fs::write(cgroups.path().join(file), format!("oom 0\noom_kill {number}\n")).expect("a file");
+        }
+    };
     kills(3);
     let mut app = ground.agent.app();
     app["env"]["AGENTCOM_CGROUP_ROOT"] = json!(cgroups.path());

@@ -12,6 +12,7 @@ mod ends;
 mod fleet;
 mod identity;
 mod restarts;
+mod runtime;
 mod settings;
 mod takeover;
 mod transcripts;

@@ -55,9 +55,14 @@ fn ours_takes_the_place_of_a_node_sidecar_in_the_middle_of_its_task() {
     let task = ground.start_task("start=0.2 run=hold");
     wait_working(&ground);
     let before = ground.listed();
+    let checked = || ground.pm2.typed(&format!("{SIDECAR} check --config {}", ground.agent.config_file().display()));
+    let said = checked();
+    assert!(said.contains("another program runs in this folder: \"alice\""), "{said}");
     start_script(&ground, &ours());
     ground.pm2.command(&["restart", ALICE]);
     ground.hub.wait_agent(ALICE, |agent| agent["boot_id"].is_string());
+    let said = checked();
+    assert!(said.contains("we are \"alice\""), "{said}");
     ground.assert_restarted(&before, 1);
     ground.agent.go("run", &task);
     let done = ground.hub.wait_task(&task, "completed");

@@ -200,6 +200,7 @@ fn note(notice: &Notice) -> String {
         Notice::AssignmentRefused { task_id, why } => format!("{name} {task_id} {why}"),
         Notice::Connected { returned: _ } => name.into(),
         Notice::TaskTaken { task_id } => format!("{name} {task_id}"),
+        Notice::HalfOfTimeout { task_id, limit_ms } => format!("{name} {task_id} of {limit_ms} ms"),
         Notice::VerdictReached { task_id, completed } => {
             format!("{name} {task_id} {}", if *completed { "complete" } else { "failed" })
         }

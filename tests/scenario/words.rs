@@ -282,7 +282,9 @@ fn assigned(words: &mut Words<'_>) -> Result<FromHub, String> {
     let generation = words.required("gen")?;
     let assigned_at = words.value("assigned_at").map(number).transpose()?;
     Ok(match TaskId::new(raw) {
-        Ok(id) => FromHub::Assigned { task: Task { id, generation, payload: "{}".into() }, assigned_at },
+        Ok(id) => {
+            FromHub::Assigned { task: Task { id, generation, payload: "{}".into() }, assigned_at, timeout_ms: None }
+        }
         Err(why) => FromHub::AssignedInvalid { task_id: raw.into(), generation, why: why.to_string() },
     })
 }
@@ -379,6 +381,7 @@ pub fn policy(text: &str, figures: &mut Figures) -> Result<(), String> {
             "wake_retry_delays_ms" => {
                 policy.wake_retry_delays_ms = value.split(',').map(number).collect::<Result<_, _>>()?;
             }
+            "task_timeout_ms" => policy.task_timeout_ms = Some(ms()?),
             "confirmation_timeout_ms" => policy.confirmation_timeout_ms = ms()?,
             "look_ms" => policy.look_ms = ms()?,
             "progress_interval_ms" => policy.progress_interval_ms = ms()?,

@@ -74,6 +74,8 @@ fn a_session_that_comes_late_meanwhile_is_adopted(fault: Fault) {
     stage.start();
     let task = stage.hub.submit("start=hold");
     stage.wait_journalled("awaiting_confirmation");
+    // What the wake was handed makes room on the full disk once it is withdrawn.
+    std::fs::remove_file(stage.fault.folder.join(format!("queue.wake/{task}.TASK_SESSION.value"))).unwrap();
     stage.fault.begin();
     stage.must_complain();
     stage.agent.go("start", &task);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use crate::support::legacy_hub::{Status, Task};
 use crate::support::process;
-use crate::support::scene::Scene;
+use crate::support::scene::{ALICE, Scene};
 use crate::support::wait;
 use serde_json::{Value, json};
 
@@ -259,4 +259,24 @@ fn a_cancelled_task_ends_the_hook_that_looks_at_its_result() {
     scene.hub.cancel(&task);
     wait::until_true("the hook to be gone", || !process::alive(pid));
     scene.wait_quiet();
+}
+
+#[test]
+fn a_message_in_a_room_runs_its_hook_one_after_the_other_and_changes_nothing_else() {
+    let hook = "cat > message; printf '%s: %s\\n' \"$MESSAGE_FROM\" \"$MESSAGE_TEXT\" >> messages; echo no JSON";
+    let scene = scene("echo hello", json!({"on_message": hook}));
+    let _sidecar = scene.start();
+    for (seq, text) in [(1, "it's \"quoted\" $HOME"), (2, "bye")] {
+        let frame = json!({"type": "room_message", "from": "bob", "text": text, "seq": seq, "message_type": "chat"});
+        scene.hub.say(ALICE, frame);
+    }
+    let path = scene.agent.path("messages");
+    let both = || fs::read_to_string(&path).ok().filter(|text| text.lines().count() == 2);
+    let said = wait::until_or("both messages", wait::BOUND, both, || scene.agent.story());
+    assert_eq!(said, "bob: it's \"quoted\" $HOME\nbob: bye\n");
+    let last = read(&scene, "message");
+    assert_eq!((&last["hook"], &last["message"]["text"]), (&json!("on_message"), &json!("bye")), "{last}");
+    let task = submit(&scene);
+    assert_eq!(completed(&scene, &task)["output"], "hello\n");
+    assert_eq!(scene.connections(), 1);
 }

@@ -23,6 +23,7 @@ mod restart;
 mod restored_hub;
 mod runs;
 mod runs_our_hub;
+mod sessions;
 mod signals;
 mod sizes;
 mod systemd;

@@ -259,6 +259,8 @@ fn form(text: &str) -> String {
                 let digits = bare.bytes().filter(u8::is_ascii_digit).count();
                 match () {
                     () if is_id(bare) => format!("#{rest}"),
+                    // A restart takes as long as the machine is busy.
+                    () if bare == "ms" => format!("s{rest}"),
                     () if digits > 0 => format!("0{}{rest}", bare.trim_matches(|c: char| c.is_ascii_digit())),
                     () => part.to_owned(),
                 }

@@ -25,11 +25,28 @@ pub fn install(program: &Path) {
     for at in places {
         bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
     }
+    change_numbers(&mut bytes, old, *new.as_bytes().last().expect("a version"));
     replace(program, &bytes);
     let mut command = Command::new(program);
     command.arg("--version");
     let (status, said) = process::run(command, wait::BOUND);
     assert!(status.success() && said.contains(&new), "{said}");
+}
+
+/// Changes the last byte of a version of five bytes where optimized code has it as two numbers: on x86-64,
+/// `mov byte [reg+4], last` beside `mov dword [reg], first`.
+fn change_numbers(bytes: &mut [u8], old: &[u8], last: u8) {
+    let [first @ .., old_last] = old else { return };
+    let places: Vec<usize> = (8..bytes.len() - 16).filter(|at| bytes[*at..].starts_with(first)).collect();
+    for at in places {
+        for byte in at - 8..at + 12 {
+            if let [0xc6, 0x40..=0x47, 4, found] = &mut bytes[byte..byte + 4]
+                && *found == *old_last
+            {
+                *found = last;
+            }
+        }
+    }
 }
 
 /// Puts another program in the place of this one, like `mv`: one that runs keeps its file.

@@ -63,6 +63,15 @@ impl Pm2 {
         self.succeed(command);
     }
 
+    /// `pm2-runtime` with this app, as a container's command: pm2's daemon and its only command line in one process.
+    pub fn runtime(&self, app: &Value) -> Running {
+        let file = self.home().join("runtime.json");
+        std::fs::write(&file, json!({"apps": [app]}).to_string()).expect("PM2_HOME can be written");
+        let mut command = self.environed(Command::new(program().with_file_name("pm2-runtime")));
+        command.arg(file);
+        Running::start(command, self.home(), "runtime")
+    }
+
     /// Any pm2 command.
     pub fn command(&self, args: &[&str]) -> String {
         self.succeed(self.prepared(args))

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use serde_json::{Value, json};
 
 use crate::common::secret::{REDACTED, Secret};
+use crate::common::text::count_of;
 
 /// The exit codes of a program, as far as findings need them.
 pub trait Code: Copy + PartialEq {
@@ -135,8 +136,7 @@ impl<C: Code> Report<C> {
         let count = |level| self.findings.iter().filter(|finding| finding.level == level).count();
         let of = |count: usize, what: &str| match count {
             0 => format!("no {what}s"),
-            1 => format!("1 {what}"),
-            more => format!("{more} {what}s"),
+            some => count_of(some as u64, what),
         };
         let _ = writeln!(text, "{}, {}", of(count(Level::Problem), "problem"), of(count(Level::Warning), "warning"));
         text

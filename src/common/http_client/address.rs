@@ -3,6 +3,8 @@
 
 use hyper::Uri;
 
+use crate::common::http_client::addresses::has_wrong_port;
+
 /// The accepted forms, for error messages.
 const ALLOWED: &str = "an address such as http://localhost:4000, https://hub.example or ws://localhost:4000/ws";
 
@@ -30,6 +32,9 @@ impl HubAddress {
         let Ok(uri) = text.parse::<Uri>() else { return wrong("") };
         let host = uri.authority().filter(|authority| !authority.host().is_empty());
         let Some(host) = host else { return wrong(", which names no host") };
+        if has_wrong_port(&uri) {
+            return wrong(", whose port is none from 1 to 65535");
+        }
         if uri.query().is_some() {
             return wrong(", which has a `?` in it");
         }
@@ -100,7 +105,17 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_said_with_what_is_allowed() {
-        for text in ["", "hub", "hub:4000", "ftp://hub", "http://", "http:///x", "http://h?token=x", "ws://a b/ws"] {
+        for text in [
+            "",
+            "hub",
+            "hub:4000",
+            "ftp://hub",
+            "http://",
+            "http:///x",
+            "http://h?token=x",
+            "http://h:99999",
+            "ws://a b/ws",
+        ] {
             let why = HubAddress::parse(text).unwrap_err();
             assert!(why.contains("allowed: an address such as"), "{text}: {why}");
         }

@@ -45,6 +45,14 @@ pub fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 })
 }
 
+/// Returns whether the URL names a port that there cannot be, in place of which that of its scheme would be taken.
+pub fn has_wrong_port(uri: &Uri) -> bool {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let after_host = place.rsplit_once(']').map_or(place, |(_, after)| after);
+    after_host.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty()) && uri.port_u16().is_none_or(|port| port == 0)
+}
+
 /// Looks up the addresses of a URL's host, each with the URL's port; at least one.
 ///
 /// # Errors
@@ -242,6 +250,17 @@ mod tests {
         let error = race(&[gone], soon(10_000), |_| {}).await.unwrap_err().into_error(true);
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().starts_with("Connection refused"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_there_cannot_be_is_not_taken_for_another() {
+        let is_wrong = |text: &str| has_wrong_port(&text.parse().unwrap());
+        for wrong in ["ws://h:99999/ws", "ws://h:0/ws", "http://me:pw@h:70000", "ws://[::1]:65536/ws"] {
+            assert!(is_wrong(wrong), "{wrong}");
+        }
+        for right in ["ws://h/ws", "ws://h:4000/ws", "ws://[::1]/ws", "ws://[::1]:4000/ws", "http://me:pw@h"] {
+            assert!(!is_wrong(right), "{right}");
+        }
     }
 
     #[test]

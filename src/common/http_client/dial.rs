@@ -17,14 +17,18 @@ pub fn with_scheme(uri: &Uri, scheme: &str) -> String {
 
 /// Describes a failed TCP connect and what to do; `shown` is the peer's address.
 pub fn explain_tcp(shown: &str, e: &io::Error) -> String {
-    let hint = if e.kind() == io::ErrorKind::ConnectionRefused {
-        "; nothing listens there: is the hub running, and is the port right?"
+    format!("cannot connect to {shown}: {}", with_hint(e, "the hub"))
+}
+
+/// Returns a failed connect to a port of `whose`, and what to do.
+pub(super) fn with_hint(e: &io::Error, whose: &str) -> String {
+    if e.kind() == io::ErrorKind::ConnectionRefused {
+        format!("{e}; nothing listens there: is {whose} running, and is the port right?")
     } else if e.kind() == io::ErrorKind::TimedOut {
-        "; no answer: is the host up, and does a firewall stand between?"
+        format!("{e}; no answer: is the host up, and does a firewall stand between?")
     } else {
-        ""
-    };
-    format!("cannot connect to {shown}: {e}{hint}")
+        e.to_string()
+    }
 }
 
 #[cfg(test)]

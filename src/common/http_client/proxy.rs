@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use hyper::{StatusCode, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use crate::common::http_client::addresses::{host, is_tls, port};
+use crate::common::http_client::addresses::{has_wrong_port, host, is_tls, port};
 use crate::common::http_client::head::{HeadError, read_head};
 use crate::common::secret::Secret;
 
@@ -93,6 +93,12 @@ fn parse(variable: &'static str, text: &str) -> Result<Proxy, String> {
     let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
         return wrong("an address without a host");
     };
+    if text.contains('#') || uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
+        return wrong("an address with more after its host and port (in a password: %23 for #, %2F for /, %3F for ?)");
+    }
+    if has_wrong_port(&uri) {
+        return wrong("an address whose port is none from 1 to 65535");
+    }
     let (user, place) = match authority.as_str().rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
         None => (None, authority.as_str()),
@@ -258,6 +264,15 @@ mod tests {
         let socks = chosen("wss://h/ws", &[("ALL_PROXY", "socks5://me:hunter2@p:1080")]).unwrap_err();
         assert!(socks.contains("ALL_PROXY") && socks.contains("socks5://") && !socks.contains("hunter2"), "{socks}");
         assert!(chosen("wss://h/ws", &[("HTTPS_PROXY", "http://")]).unwrap_err().contains("HTTPS_PROXY"));
+        for wrong in ["http://me:1#hunter2@p:1", "http://me:1/hunter2@p:1", "http://me:1?hunter2@p:1"] {
+            let why = chosen("wss://h/ws", &[("HTTPS_PROXY", wrong)]).unwrap_err();
+            assert!(why.contains("more after its host") && !why.contains("hunter2"), "{why}");
+        }
+        assert!(chosen("wss://h/ws", &[("HTTPS_PROXY", "http://p:99999")]).unwrap_err().contains("whose port is none"));
+        assert_eq!(
+            chosen("wss://h/ws", &[("HTTPS_PROXY", "http://p/")]).unwrap().unwrap(),
+            "http://p:80 (HTTPS_PROXY)"
+        );
         let shown = chosen("wss://h/ws", &[("HTTPS_PROXY", "http://me:hunter2@p:3128")]).unwrap().unwrap();
         assert_eq!(shown, "http://p:3128 (HTTPS_PROXY)");
     }

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::common::http_client::addresses::{self, Attempt, host, is_tls};
+use crate::common::http_client::dial::with_hint;
 use crate::common::http_client::proxy::{self, Proxies, Proxy};
 use crate::common::http_client::tls::{self, TlsOptions};
 
@@ -81,7 +82,7 @@ pub async fn open(
     let failed = |why: &dyn std::fmt::Display| io::Error::other(format!("the proxy {proxy}: {why}"));
     let stream = connect((&proxy.uri, last), Some(&proxy), deadline, &step)
         .await
-        .map_err(|error| io::Error::new(error.kind(), format!("the proxy {proxy}: {error}")))?;
+        .map_err(|error| failed(&with_hint(&error, "it")))?;
     let address = stream.peer_addr()?;
     step(Step::AsksProxy { proxy: &proxy });
     let tunnel = async {

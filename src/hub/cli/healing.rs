@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::cli::table::Table;
 use crate::common::cli::terminal;
-use crate::common::text::on_one_line;
+use crate::common::text::{count_of, on_one_line};
 use crate::hub::cli::client::{self, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{NONE, ago, text};
@@ -49,7 +49,9 @@ fn check(file: &Path) -> Result<Output, Failure> {
         let act = if rule.act { "acts" } else { "observes" };
         format!("{}: {act}, {} {}, for {} ms\n", rule.name, rule.action.name(), json!(rule.when), rule.for_ms)
     });
-    Ok(Output::done(lines.collect::<String>() + &format!("{} rules, no problem\n", rules.rules.len())))
+    Ok(Output::done(
+        lines.collect::<String>() + &format!("{}, no problem\n", count_of(rules.rules.len() as u64, "rule")),
+    ))
 }
 
 fn status(args: &StatusArgs) -> ExitCode {
@@ -62,6 +64,9 @@ fn status(args: &StatusArgs) -> ExitCode {
         let error = &healing["last_error"];
         if !error.is_null() {
             note(format_args!("{} the file could not be used: {}", ago(&error["at"]), text(&error["detail"])));
+        }
+        if healing["file"].is_null() && !client.met_hub() {
+            return Ok(Output::done(format!("no hub runs on {}, so no rule is in force\n", client.store())));
         }
         Ok(Output::done(words(&healing)))
     })
@@ -96,6 +101,7 @@ fn words(healing: &Value) -> String {
             said.push_str(&(on_one_line(&line) + "\n"));
         }
     }
-    said.push_str(&format!("{}: {} rules, read {}\n", text(&healing["file"]), rules.len(), ago(&healing["loaded_at"])));
+    let number = count_of(rules.len() as u64, "rule");
+    said.push_str(&format!("{}: {number}, read {}\n", text(&healing["file"]), ago(&healing["loaded_at"])));
     said
 }

@@ -45,6 +45,7 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
     may("goal_id", Kind::Text),
     may("assign_to", Kind::Text),
     may("complete_by", Kind::Count),
+    may("timeout_ms", Kind::Count),
     may("depends_on", Kind::List),
 ];
 

@@ -125,6 +125,8 @@ pub struct Scheduler {
     pub(super) rivals: Rivals,
     pub(super) inventory: Inventory,
     pub(super) rollouts: Rollouts,
+    /// Until when agents may be away because the hub has just started, in ms since the epoch.
+    pub(super) agents_return_until: u64,
     pub(super) drains: Drains,
     pub(super) healing: Healing,
 }

@@ -256,6 +256,14 @@ impl Task {
         }
     }
 
+    /// Returns when the task was assigned to the agent that holds it, or did it, in ms since the epoch.
+    pub const fn assigned_at(&self) -> Option<u64> {
+        match self.status {
+            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => Some(assigned_at),
+            Status::Queued | Status::DeadLetter | Status::Cancelled => None,
+        }
+    }
+
     /// Returns whether no work on the task will ever count again. (A dead letter may be revived.)
     pub const fn has_ended_for_good(&self) -> bool {
         match self.status {
@@ -302,15 +310,12 @@ impl Task {
     /// Returns the `task_assign` frame for the current generation.
     pub fn assignment(&self) -> Assignment {
         let asked = &self.submission;
-        let assigned_at = match self.status {
-            Status::Assigned { assigned_at, .. } | Status::Completed { assigned_at, .. } => Some(assigned_at),
-            Status::Queued | Status::DeadLetter | Status::Cancelled => None,
-        };
+        let assigned_at = self.assigned_at();
         let extra = |key: &str, default: &Value| asked.extra.get(key).cloned().unwrap_or_else(|| JsonText::of(default));
         let (complexity, none) = (self.complexity(), JsonText::null());
         // A task that version 0.1.0 accepted may be nested deeper than a sidecar accepts.
         let limited = |value: JsonText| limit_depth(value, MAX_JSON_DEPTH - 1);
-        let rest = JsonFields::from_iter([
+        let mut rest = JsonFields::from_iter([
             ("description", JsonText::of(&asked.description)),
             ("metadata", limited(asked.metadata.clone())),
             ("assigned_at", JsonText::of(&assigned_at)),
@@ -326,6 +331,10 @@ impl Task {
             ("verification_timeout_ms", extra("verification_timeout_ms", &Value::Null)),
             ("max_verification_retries", extra("max_verification_retries", &json!(0))),
         ]);
+        // A legacy hub knows no such field.
+        if let Some(timeout_ms) = asked.extra.get("timeout_ms") {
+            rest.set("timeout_ms", timeout_ms);
+        }
         Assignment { task_id: self.id.clone(), generation: self.generation, rest }
     }
 

@@ -6,7 +6,6 @@ use crate::machine::model::connection::{Connection, HubView};
 use crate::machine::model::effect::{Effect, ResultFile, ToHub};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::{Disk, Journal};
-use crate::machine::model::machine::DeferredAssignment;
 use crate::machine::model::outbox::Verdict;
 use crate::machine::model::state::State;
 use crate::machine::model::task::{Outcome, Task};
@@ -37,8 +36,8 @@ impl Step<'_> {
         if !self.machine.state.is_leaving() && (self.machine.check.is_some() || in_question) {
             return;
         }
-        if let Some(DeferredAssignment { task, assigned_at }) = self.machine.deferred.take() {
-            self.assigned(task, assigned_at);
+        if let Some(assignment) = self.machine.deferred.take() {
+            self.assigned(assignment);
         }
     }
 

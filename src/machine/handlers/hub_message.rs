@@ -8,6 +8,7 @@ use crate::machine::model::effect::{CloseCode, Effect, ToHub};
 use crate::machine::model::event::FromHub;
 use crate::machine::model::job::{Ownership, Pending, Report};
 use crate::machine::model::journal::PreviousEnd;
+use crate::machine::model::machine::Assignment;
 use crate::machine::model::notice::{Notice, RejectReason};
 use crate::machine::model::state::State;
 use crate::machine::step::Step;
@@ -77,9 +78,9 @@ impl Step<'_> {
                 let attempt = self.machine.connection.attempt(self.now);
                 self.close_connection(CloseCode::Unusable, attempt, true);
             }
-            FromHub::Assigned { task, assigned_at } => {
+            FromHub::Assigned { task, assigned_at, timeout_ms } => {
                 self.machine.connection.assignment_came();
-                self.assigned(task, assigned_at);
+                self.assigned(Assignment { task, assigned_at, timeout_ms });
             }
             FromHub::AssignedInvalid { task_id, generation, why } => self.assigned_invalid(task_id, generation, why),
             FromHub::AcceptAcknowledged { task_id } => self.accept_acknowledged(&task_id),

@@ -4,6 +4,7 @@
 use crate::machine::model::effect::Effect;
 use crate::machine::model::job::{Job, Stage};
 use crate::machine::model::last_look::LastLook;
+use crate::machine::model::notice::Notice;
 use crate::machine::model::time::Timestamp;
 use crate::machine::step::Step;
 
@@ -14,6 +15,13 @@ pub(in crate::machine) enum WaitOver {
     Unconfirmed,
     /// The machine was rebooted, and there is no result from before the reboot.
     Interrupted,
+    /// The task's time is over.
+    TaskTimeout {
+        /// The limit in ms.
+        limit_ms: u64,
+        /// Whether a session may be at work on the task.
+        in_session: bool,
+    },
     /// The delay after a failed wake is over.
     RetryDue {
         /// The number of the failed attempt.
@@ -22,8 +30,16 @@ pub(in crate::machine) enum WaitOver {
 }
 
 impl Job {
-    /// Returns the wait of the job's stage if it is over by `now`.
+    /// Returns the wait of the job's stage, or for its result, if it is over by `now`.
     fn wait_over(&self, now: Timestamp) -> Option<WaitOver> {
+        if let Some(limit) = self.running_limit().filter(|limit| limit.until <= now) {
+            let in_session = match self.persisted.stage {
+                Stage::Waking { .. } | Stage::AwaitingConfirmation { .. } | Stage::Running => true,
+                // None was started, or none is known to have begun; a reboot has ended it.
+                Stage::Accepted | Stage::RetryingWake { .. } | Stage::Interrupted { .. } => false,
+            };
+            return Some(WaitOver::TaskTimeout { limit_ms: limit.limit_ms, in_session });
+        }
         let (at, over) = match self.persisted.stage {
             Stage::AwaitingConfirmation { until } => (until, WaitOver::Unconfirmed),
             Stage::Interrupted { until } => (until, WaitOver::Interrupted),
@@ -39,6 +55,7 @@ impl Step<'_> {
     /// time.
     pub(in crate::machine) fn job_deadline(&mut self) {
         let (now, limit_ms) = (self.now, self.policy.last_look_ms);
+        self.warn_of_timeout();
         let Some(job) = self.machine.state.job() else { return };
         let Some(over) = job.wait_over(now) else { return };
         match job.last_look {
@@ -52,6 +69,20 @@ impl Step<'_> {
                 self.order(Effect::LookForResults { number });
             }
         }
+    }
+
+    /// Tells the operator once that half of the task's time is over.
+    fn warn_of_timeout(&mut self) {
+        let now = self.now;
+        let Some(job) = self.machine.state.job_mut() else { return };
+        if job.running_limit().is_none_or(|limit| limit.warned || limit.next() > now) {
+            return;
+        }
+        let Some(limit) = &mut job.persisted.limit else { return };
+        limit.warned = true;
+        let limit_ms = limit.limit_ms;
+        let task_id = job.task().id.clone();
+        self.order(Effect::Notify(Notice::HalfOfTimeout { task_id, limit_ms }));
     }
 
     /// Handles the end of a last look: every file in the folder has been reported.

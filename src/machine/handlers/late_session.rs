@@ -3,13 +3,15 @@
 use crate::machine::model::effect::Effect;
 use crate::machine::model::job::{Job, PersistedJob, Sign};
 use crate::machine::model::late_session::LateSession;
-use crate::machine::model::task::{Task, TaskId};
+use crate::machine::model::machine::Assignment;
+use crate::machine::model::task::TaskId;
 use crate::machine::step::Step;
 
 impl Step<'_> {
     /// Returns a job for a task that has no known work.
-    pub(in crate::machine) fn begin(&mut self, task: Task, assigned_at: Option<u64>) -> Job {
-        let mut job = Job::fresh(task, assigned_at, self.now, self.policy);
+    pub(in crate::machine) fn begin(&mut self, assignment: Assignment) -> Job {
+        let Assignment { task, assigned_at, timeout_ms } = assignment;
+        let mut job = Job::fresh(task, assigned_at, timeout_ms, self.now, self.policy);
         match self.machine.late_sessions.woken_in(&job.persisted.task.id) {
             Some(boot) => job.persisted.look_for_late_session(boot, self.now, self.policy),
             // No session is known, so the sign of a dead one would be waited for without end.

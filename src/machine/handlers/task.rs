@@ -1,12 +1,13 @@
 //! The lifecycle of a task: assigned, confirmed, finished; reclaimed, continued, cancelled.
 
+use alloc::format;
 use alloc::string::ToString;
 
 use crate::machine::handlers::last_look::WaitOver;
 use crate::machine::model::effect::{Effect, ResultFile, ToHub, WakeReport};
 use crate::machine::model::job::{Job, Ownership, Pending, Stage};
 use crate::machine::model::journal::Disk;
-use crate::machine::model::machine::{DeferredAssignment, Machine};
+use crate::machine::model::machine::{Assignment, Machine};
 use crate::machine::model::notice::{Notice, RejectReason};
 use crate::machine::model::outbox::{OUTBOX_CAP, PendingVerdict, Verdict};
 use crate::machine::model::parked_work::ParkedTask;
@@ -27,59 +28,62 @@ enum Basis {
 
 impl Step<'_> {
     /// Handles an assignment.
-    pub(in crate::machine) fn assigned(&mut self, task: Task, assigned_at: Option<u64>) {
+    pub(in crate::machine) fn assigned(&mut self, assignment: Assignment) {
+        let task = &assignment.task;
         match &mut self.machine.state {
             State::Working { job } | State::RestartPending { job, .. } if job.task().id == task.id => {
                 if task.generation >= job.task().generation {
-                    self.adopt(task);
+                    self.adopt(assignment.task);
                 }
             }
-            State::Working { job } if job.is_in_question() => self.defer(task, assigned_at),
-            State::Working { .. } => self.refuse(&task, RejectReason::Busy),
+            State::Working { job } if job.is_in_question() => self.defer(assignment),
+            State::Working { .. } => self.refuse(task, RejectReason::Busy),
             State::RestartPending { .. } | State::Draining { .. } | State::Exiting { .. } => {
-                self.refuse(&task, RejectReason::Restarting);
+                self.refuse(task, RejectReason::Restarting);
             }
-            State::Idle if self.machine.check.is_some() => self.defer(task, assigned_at),
-            State::Idle => self.take(task, assigned_at),
+            State::Idle if self.machine.check.is_some() => self.defer(assignment),
+            State::Idle => self.take(assignment),
         }
     }
 
     /// Takes a task in `Idle`: from finished or parked work on it, otherwise as new.
-    fn take(&mut self, task: Task, assigned_at: Option<u64>) {
+    fn take(&mut self, assignment: Assignment) {
+        let task = &assignment.task;
         // A repeated or outdated assignment: the verdict on this one or a later one is in the outbox already.
         if self.machine.outbox.answers(&task.id, task.generation) {
             return;
         }
         if self.machine.outbox.len() >= OUTBOX_CAP || matches!(self.machine.disk, Disk::Failing { .. }) {
-            self.refuse(&task, RejectReason::Busy);
+            self.refuse(task, RejectReason::Busy);
             return;
         }
         let done = self.machine.finished(&task.id);
         let job = match (done, self.machine.parked.take(&task.id)) {
             (Some(outcome), _) => {
-                self.answer_at_once(task, outcome);
+                self.answer_at_once(assignment.task, outcome);
                 return;
             }
             (None, Some(ParkedTask::Finished { result, .. })) => {
-                self.answer_at_once(task, Outcome::Completed { result });
+                self.answer_at_once(assignment.task, Outcome::Completed { result });
                 return;
             }
             (None, Some(ParkedTask::UnderWay(persisted))) => {
-                let mut job = Job::fresh(task.clone(), assigned_at, self.now, self.policy);
+                let assigned_at = assignment.assigned_at;
+                let mut job = Job::fresh(task.clone(), assigned_at, assignment.timeout_ms, self.now, self.policy);
                 // Parked work in `Waking` has its wake command still running: it was ordered before.
                 job.wake_ordered = matches!(persisted.stage, Stage::Waking { .. });
                 job.persisted = persisted;
                 job.persisted.assigned_at = assigned_at;
-                let sign = job.adopt(task, self.now, self.policy);
+                let sign = job.adopt(assignment.task, self.now, self.policy);
                 self.judge_sign(&job.task().id, sign);
                 job
             }
             // Parked and finished work is not new work and was handled above.
             (None, None) if self.machine.cordon.is_on() => {
-                self.refuse(&task, RejectReason::Draining);
+                self.refuse(task, RejectReason::Draining);
                 return;
             }
-            (None, None) => self.begin(task, assigned_at),
+            (None, None) => self.begin(assignment),
         };
         self.order(Effect::Notify(Notice::TaskTaken { task_id: job.task().id.clone() }));
         self.machine.state = State::Working { job };
@@ -115,14 +119,15 @@ impl Step<'_> {
 
     /// Defers an assignment until it can be decided. One whose verdict is in the outbox already is dropped: once that
     /// verdict is answered, nothing here would show that the work is finished.
-    fn defer(&mut self, task: Task, assigned_at: Option<u64>) {
+    fn defer(&mut self, assignment: Assignment) {
+        let task = &assignment.task;
         if self.machine.outbox.answers(&task.id, task.generation) {
             return;
         }
         if self.machine.deferred.as_ref().is_some_and(|deferred| deferred.task.id != task.id) {
             self.refuse_deferred(RejectReason::Busy);
         }
-        self.machine.deferred = Some(DeferredAssignment { task, assigned_at });
+        self.machine.deferred = Some(assignment);
     }
 
     /// Refuses the deferred assignment.
@@ -236,10 +241,19 @@ impl Step<'_> {
                     "machine_rebooted: the machine was rebooted while the task ran",
                 ));
             }
+            WaitOver::TaskTimeout { limit_ms, in_session } => {
+                let outcome = Outcome::Failed { reason: format!("task_timeout: no result came within {limit_ms} ms") };
+                if !in_session {
+                    self.finish_without_result(outcome);
+                    return;
+                }
+                // It may still be at work: the next assignment adopts it. (A supervised one is ended with its wake.)
+                self.give_up(outcome);
+            }
         }
     }
 
-    /// Fails the task because the wake succeeded and no session started, as the last look showed. Files that appear in
+    /// Fails the task because no session started, or none was done in time, as the last look showed. Files that appear in
     /// the results folder from now on belong to a late session.
     fn give_up(&mut self, outcome: Outcome) {
         let Some(task_id) = self.machine.state.job().map(|job| job.task().id.clone()) else { return };

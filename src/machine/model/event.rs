@@ -159,6 +159,8 @@ pub enum FromHub {
         task: Task,
         /// The time of the assignment by the hub's clock, in ms since the epoch.
         assigned_at: Option<u64>,
+        /// The time limit that the task asks for, in ms.
+        timeout_ms: Option<u64>,
     },
     /// A task with an invalid id is assigned to this agent.
     AssignedInvalid {

@@ -7,6 +7,7 @@ use crate::machine::model::policy::Policy;
 use crate::machine::model::review::Review;
 use crate::machine::model::task::Task;
 use crate::machine::model::time::Timestamp;
+use crate::machine::model::time_limit::TimeLimit;
 
 /// The stage of a job. A deadline is stored in the variant that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, strum::EnumDiscriminants)]
@@ -42,15 +43,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Moves its time `ms` later, or earlier if that is negative.
-    pub(in crate::machine) fn move_by(&mut self, ms: i64) {
-        match self {
-            Self::RetryingWake { at, .. } => *at = at.moved_by(ms),
-            Self::AwaitingConfirmation { until } | Self::Interrupted { until } => *until = until.moved_by(ms),
-            Self::Accepted | Self::Waking { .. } | Self::Running => {}
-        }
-    }
-
     /// Returns the legacy sidecar's name for the stage, used on the wire and in `queue.json`.
     pub fn wire_status(&self) -> &'static str {
         match self {
@@ -76,6 +68,8 @@ pub struct PersistedJob {
     pub machine_boot: String,
     /// The time at which the hub assigned it, in ms since the epoch, if the hub sent it.
     pub assigned_at: Option<u64>,
+    /// The time limit, if it has one. An adoption does not move it.
+    pub limit: Option<TimeLimit>,
 }
 
 /// The meaning of a `.started` file that exists when a task is taken.
@@ -145,8 +139,14 @@ pub struct Job {
 }
 
 impl Job {
-    /// Creates the job for a new assignment.
-    pub fn fresh(task: Task, assigned_at: Option<u64>, now: Timestamp, policy: &Policy) -> Self {
+    /// Creates the job for a new assignment. `timeout_ms` is the time limit that the task asks for.
+    pub fn fresh(
+        task: Task,
+        assigned_at: Option<u64>,
+        timeout_ms: Option<u64>,
+        now: Timestamp,
+        policy: &Policy,
+    ) -> Self {
         Self {
             persisted: PersistedJob {
                 task,
@@ -154,6 +154,7 @@ impl Job {
                 woken: None,
                 machine_boot: policy.machine_boot.clone(),
                 assigned_at,
+                limit: policy.task_limit_ms(timeout_ms).map(|limit_ms| TimeLimit::new(limit_ms, now)),
             },
             ownership: Ownership::Ours { accept: Pending::Unsent, report: None },
             wake_ordered: false,
@@ -193,6 +194,11 @@ impl Job {
         }
     }
 
+    /// Returns the time limit, unless the job waits for something else: for the hub's answer, or for the result hook.
+    pub(in crate::machine) fn running_limit(&self) -> Option<TimeLimit> {
+        self.persisted.limit.filter(|_| !self.is_recovering() && self.review.is_none())
+    }
+
     /// Continues the job under the assignment `task`: work under way is kept, not repeated. Returns the meaning of a
     /// `.started` file that exists.
     #[must_use]
@@ -226,11 +232,27 @@ impl Job {
 }
 
 impl PersistedJob {
+    /// Moves its times `ms` later, or earlier if that is negative.
+    pub(in crate::machine) fn move_by(&mut self, ms: i64) {
+        // Every field is named: a new one must be placed. `assigned_at` is by the hub's clock.
+        let Self { task: _, stage, woken: _, machine_boot: _, assigned_at: _, limit } = self;
+        match stage {
+            Stage::RetryingWake { at: time, .. }
+            | Stage::AwaitingConfirmation { until: time }
+            | Stage::Interrupted { until: time } => *time = time.moved_by(ms),
+            Stage::Accepted | Stage::Waking { .. } | Stage::Running => {}
+        }
+        if let Some(TimeLimit { limit_ms: _, until, warned: _ }) = limit {
+            *until = until.moved_by(ms);
+        }
+    }
+
     /// Returns the job after a crash: an ordered wake may have started the agent, so its confirmation is awaited and
     /// the wake is not repeated. No wait is longer than one that begins now, because the clock may have been set back
     /// in between.
     pub(in crate::machine) fn after_crash(mut self, now: Timestamp, policy: &Policy) -> Self {
         let confirm_by = now.plus(policy.confirmation_timeout_ms);
+        self.limit = self.limit.map(|limit| limit.after_crash(now));
         self.stage = match self.stage {
             Stage::Waking { .. } => Stage::AwaitingConfirmation { until: confirm_by },
             Stage::AwaitingConfirmation { until } => Stage::AwaitingConfirmation { until: until.min(confirm_by) },
@@ -248,6 +270,7 @@ impl PersistedJob {
     /// long enough for existing files to be reported.
     fn settle_in(&mut self, now: Timestamp, policy: &Policy) -> Sign {
         let look = now.plus(policy.look_ms);
+        self.limit = self.limit.map(|limit| limit.settle(now, look));
         let rebooted = self.machine_boot != policy.machine_boot;
         self.machine_boot.clone_from(&policy.machine_boot);
         if rebooted && self.is_under_way() {
@@ -265,6 +288,8 @@ impl PersistedJob {
     /// Starts a new assignment of a task with a late session: its files are looked for before another session is woken.
     pub(in crate::machine) fn look_for_late_session(&mut self, woken_in: &str, now: Timestamp, policy: &Policy) {
         self.stage = Stage::AwaitingConfirmation { until: now };
+        // Its time begins once it is known whether there is one.
+        self.limit = self.limit.map(|limit| TimeLimit::new(limit.limit_ms, now.plus(policy.look_ms)));
         self.machine_boot = woken_in.into();
         // The stage counts as under way, so no sign is old.
         let _ = self.settle_in(now, policy);
@@ -336,8 +361,14 @@ mod tests {
     }
 
     fn recovered(stage: Stage, now: Timestamp) -> Stage {
-        let persisted =
-            PersistedJob { task: task(), stage, woken: None, machine_boot: String::new(), assigned_at: None };
+        let persisted = PersistedJob {
+            task: task(),
+            stage,
+            woken: None,
+            machine_boot: String::new(),
+            assigned_at: None,
+            limit: None,
+        };
         Job::recovered(persisted, now, &Policy::default()).persisted.stage
     }
 
@@ -363,7 +394,7 @@ mod tests {
     fn a_job_that_comes_back_gets_time_for_its_files_to_be_seen() {
         let (now, policy) = (Timestamp::from_millis(1_000_000), Policy::default());
         let settled = |stage| {
-            let mut job = Job::fresh(task(), None, now, &policy);
+            let mut job = Job::fresh(task(), None, None, now, &policy);
             job.persisted.stage = stage;
             assert_eq!(job.adopt(task(), now, &policy), Sign::Counts);
             job.persisted.stage
@@ -381,7 +412,7 @@ mod tests {
         let sent = Pending::Sent { again_at: now };
         let report = Some(Report { generation: 1, again_at: now });
         let adopted = |accept, report, generation| {
-            let mut job = Job::fresh(task(), None, now, &policy);
+            let mut job = Job::fresh(task(), None, None, now, &policy);
             job.ownership = Ownership::Ours { accept, report };
             let _ = job.adopt(Task { generation, ..task() }, now, &policy);
             job.ownership
@@ -403,7 +434,8 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let after = Policy { machine_boot: "after".into(), ..Policy::default() };
         let rebooted = |stage| {
-            let mut job = Job::fresh(task(), None, now, &Policy { machine_boot: "before".into(), ..Policy::default() });
+            let mut job =
+                Job::fresh(task(), None, None, now, &Policy { machine_boot: "before".into(), ..Policy::default() });
             job.persisted.stage = stage;
             let sign = job.adopt(task(), now, &after);
             (sign, job.persisted.stage, job.persisted.machine_boot)

@@ -56,10 +56,10 @@ impl Journal {
     pub fn moved_by(mut self, ms: i64) -> Self {
         // Every field is named: a new one must be placed.
         let Self { job, parked, late_sessions: _, outbox: _, restarts, cordoned: _, stopped: _ } = &mut self;
-        job.iter_mut().for_each(|job| job.stage.move_by(ms));
+        job.iter_mut().for_each(|job| job.move_by(ms));
         for item in parked {
             match item {
-                ParkedTask::UnderWay(persisted) => persisted.stage.move_by(ms),
+                ParkedTask::UnderWay(persisted) => persisted.move_by(ms),
                 ParkedTask::Finished { .. } => {}
             }
         }
@@ -99,6 +99,7 @@ mod tests {
     use crate::machine::model::job::Stage;
     use crate::machine::model::restart_ledger::{OpenRestart, Returned};
     use crate::machine::model::task::{Task, TaskId};
+    use crate::machine::model::time_limit::TimeLimit;
 
     #[test]
     fn a_clock_that_was_set_moves_every_time_and_nothing_else() {
@@ -109,6 +110,7 @@ mod tests {
             woken: Some(1),
             machine_boot: "m".into(),
             assigned_at: Some(7),
+            limit: Some(TimeLimit::new(9, at(until))),
         };
         let restart =
             |left| OpenRestart { command_id: None, reason: "r".into(), forced: false, leaving_at: Some(at(left)) };

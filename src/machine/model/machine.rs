@@ -37,7 +37,7 @@ pub struct Machine {
     pub durable: Journal,
     /// An assignment that came while a question about the task in hand was open, or during a restart check; taken or
     /// refused once the answer has arrived.
-    pub deferred: Option<DeferredAssignment>,
+    pub deferred: Option<Assignment>,
     /// The open restart check with the commands that wait for it.
     pub check: Option<RestartCheck>,
     /// Answers to operators that wait for the disk.
@@ -50,13 +50,15 @@ pub struct Machine {
     pub previous_end: PreviousEnd,
 }
 
-/// An assignment that waits for the answer to a question.
+/// An assignment of a task.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct DeferredAssignment {
+pub struct Assignment {
     /// The task.
     pub task: Task,
     /// The time at which the hub assigned it, in ms since the epoch.
     pub assigned_at: Option<u64>,
+    /// The time limit that the task asks for, in ms.
+    pub timeout_ms: Option<u64>,
 }
 
 impl Machine {

@@ -21,3 +21,4 @@ pub(in crate::machine) mod review;
 pub(in crate::machine) mod state;
 pub(in crate::machine) mod task;
 pub(in crate::machine) mod time;
+pub(in crate::machine) mod time_limit;

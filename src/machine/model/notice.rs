@@ -31,6 +31,13 @@ pub enum Notice {
         /// The task's id.
         task_id: TaskId,
     },
+    /// Half of a task's time limit is over.
+    HalfOfTimeout {
+        /// The task's id.
+        task_id: TaskId,
+        /// The limit in ms.
+        limit_ms: u64,
+    },
     /// A verdict on a task was reached.
     VerdictReached {
         /// The task's id.

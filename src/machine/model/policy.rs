@@ -50,6 +50,8 @@ pub struct Policy {
     pub wake_retry_delays_ms: Vec<u64>,
     /// The time limit from a successful wake to the agent's confirmation.
     pub confirmation_timeout_ms: u64,
+    /// The time limit for a task, from the moment it is taken; `None` if there is none. A task may ask for a shorter one.
+    pub task_timeout_ms: Option<u64>,
     /// The time within which files that are already in the results folder are reported when a job is adopted.
     pub look_ms: u64,
     /// The interval of `task_progress` (the hub reclaims tasks without it).
@@ -88,6 +90,11 @@ impl Policy {
         deadline.minus(self.close_budget_ms)
     }
 
+    /// Returns the time limit in ms for a task that asks for `asked_ms`: the shorter one of the two.
+    pub(in crate::machine) fn task_limit_ms(&self, asked_ms: Option<u64>) -> Option<u64> {
+        [self.task_timeout_ms, asked_ms].into_iter().flatten().min()
+    }
+
     /// Returns the delay in ms after the `failed`th wake (counted from 1); `None` after the last one.
     pub fn wake_retry_delay_ms(&self, failed: u8) -> Option<u64> {
         self.wake_retry_delays_ms.get(usize::from(failed).saturating_sub(1)).copied()
@@ -108,6 +115,7 @@ impl Default for Policy {
             last_look_ms: 5_000,
             wake_retry_delays_ms: alloc::vec![5_000, 15_000, 30_000],
             confirmation_timeout_ms: 30_000,
+            task_timeout_ms: None,
             look_ms: 2_000,
             progress_interval_ms: 45_000,
             answer_timeout_ms: 15_000,

@@ -234,7 +234,7 @@ mod tests {
 
     fn staying() -> [State; 2] {
         let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: "{}".into() };
-        [State::Idle, State::Working { job: Job::fresh(task, None, NOW, &Policy::default()) }]
+        [State::Idle, State::Working { job: Job::fresh(task, None, None, NOW, &Policy::default()) }]
     }
 
     fn pending() -> State {

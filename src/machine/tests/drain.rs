@@ -85,7 +85,7 @@ fn acknowledged() -> Event {
 
 fn next_task() -> Event {
     let task = Task { id: TaskId::new("next").unwrap(), generation: 1, payload: "{}".into() };
-    Event::HubSaid(FromHub::Assigned { task, assigned_at: None })
+    Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None })
 }
 
 fn closes(effects: &[Effect]) -> bool {

@@ -4,5 +4,6 @@ mod parts;
 mod properties;
 mod returning;
 mod taking;
+mod time_limits;
 mod verdicts;
 mod waking;

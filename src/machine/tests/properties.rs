@@ -363,8 +363,8 @@ fn from_hub() -> impl Strategy<Value = FromHub> {
     let task = (id(), 1u64..6).prop_map(|(id, generation)| Task { id, generation, payload: "{}".into() });
     let why = prop_oneof![Just(VerdictRefusal::NotNow), Just(VerdictRefusal::Never)];
     prop_oneof![
-        6 => (task, prop::option::of(Just(7u64)))
-            .prop_map(|(task, assigned_at)| FromHub::Assigned { task, assigned_at }),
+        6 => (task, prop::option::of(Just(7u64)), prop::option::weighted(0.2, 1_000u64..60_000))
+            .prop_map(|(task, assigned_at, timeout_ms)| FromHub::Assigned { task, assigned_at, timeout_ms }),
         1 => features().prop_map(|features| FromHub::Identified { features }),
         1 => Just(FromHub::IdentifyRefused { error: "invalid_token".into() }),
         1 => Just(FromHub::AssignedInvalid { task_id: "../x".into(), generation: 1, why: "bad".into() }),
@@ -476,7 +476,7 @@ fn plausible_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => Just(Op::Connects { features: both }),
         2 => Just(Op::Connects { features: Features::default() }),
-        5 => task.prop_map(|task| Op::Happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None }))),
+        5 => task.prop_map(|task| Op::Happens(Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None }))),
         3 => (id(), 1u64..4).prop_map(|(task_id, generation)| Op::Happens(Event::WakeFinished {
             task_id,
             generation,
@@ -501,8 +501,10 @@ fn plausible_op() -> impl Strategy<Value = Op> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    prop::option::of(1_000u64..60_000).prop_map(|result_hook_ms| Policy {
+    let limits = [1_000u64..60_000, 1_000u64..60_000].map(prop::option::of);
+    limits.prop_map(|[result_hook_ms, task_timeout_ms]| Policy {
         result_hook_ms,
+        task_timeout_ms,
         machine_boot: "boot".into(),
         ..Policy::default()
     })

@@ -8,7 +8,7 @@ fn task(name: &str, generation: u64) -> Task {
 }
 
 fn assigned(name: &str, generation: u64) -> Event {
-    Event::HubSaid(FromHub::Assigned { task: task(name, generation), assigned_at: None })
+    Event::HubSaid(FromHub::Assigned { task: task(name, generation), assigned_at: None, timeout_ms: None })
 }
 
 /// The hub's notice that it has reclaimed the task.
@@ -35,8 +35,14 @@ fn cleans_up(effects: &[Effect]) -> bool {
 
 /// What becomes of a job of a process before this one, in that stage, when the hub has given it to somebody else.
 fn given_away(stage: Stage) -> (Machine, Vec<Effect>) {
-    let job =
-        Some(PersistedJob { task: task("t", 1), stage, woken: None, machine_boot: String::new(), assigned_at: None });
+    let job = Some(PersistedJob {
+        task: task("t", 1),
+        stage,
+        woken: None,
+        machine_boot: String::new(),
+        assigned_at: None,
+        limit: None,
+    });
     let recovered = Machine::recover(Journal { job, ..Journal::default() }, NOW, &Policy::default()).0;
     step(
         after(recovered, connected()),
@@ -64,6 +70,7 @@ fn recovering_at_seven() -> Machine {
         woken: Some(7),
         machine_boot: String::new(),
         assigned_at: None,
+        limit: None,
     };
     let recovered = Machine::recover(Journal { job: Some(job), ..Journal::default() }, NOW, &Policy::default()).0;
     after(recovered, connected())
@@ -178,7 +185,14 @@ fn the_files_of_a_task_that_is_in_hand_again_are_left_to_the_work_on_it() {
 fn the_look_for_a_result_from_before_a_reboot_is_as_long_as_promised() {
     let policy = Policy { machine_boot: "after".into(), ..Policy::default() };
     let (woken, machine_boot) = (Some(1), "before".into());
-    let job = Some(PersistedJob { task: task("t", 1), stage: Stage::Running, woken, machine_boot, assigned_at: None });
+    let job = Some(PersistedJob {
+        task: task("t", 1),
+        stage: Stage::Running,
+        woken,
+        machine_boot,
+        assigned_at: None,
+        limit: None,
+    });
     let events = connected()
         .into_iter()
         .chain([Event::HubSaid(FromHub::TaskContinue { task_id: "t".into(), generation: Some(1) })]);

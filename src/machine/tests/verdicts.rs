@@ -19,7 +19,14 @@ fn verdict(id: &str, generation: u64) -> Verdict {
 
 fn job(id: &str) -> Option<PersistedJob> {
     let task = Task { id: TaskId::new(id).unwrap(), generation: 2, payload: "{}".into() };
-    Some(PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None })
+    Some(PersistedJob {
+        task,
+        stage: Stage::Running,
+        woken: None,
+        machine_boot: String::new(),
+        assigned_at: None,
+        limit: None,
+    })
 }
 
 /// What becomes of a result that the hub refuses.
@@ -222,7 +229,7 @@ fn with_as_many_verdicts_as_are_kept_no_task_is_taken() {
         let events = [
             Event::HubOpened,
             Event::HubSaid(FromHub::Identified { features: Features::default() }),
-            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+            Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None }),
         ];
         let machine = events.into_iter().fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
         machine.state.phase() == Phase::Working
@@ -276,7 +283,7 @@ fn a_refused_result_fails_a_later_hand_out_too() {
             Event::DeadlineReached,
             Event::HubOpened,
             Event::HubSaid(FromHub::Identified { features: Features::default() }),
-            Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+            Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None }),
         ];
         let machine = events.into_iter().fold(recovered, |machine, event| transition(machine, event, NOW, &policy).0);
         assert_eq!(machine.state.phase() == Phase::Working, takes);

@@ -36,7 +36,7 @@ pub(super) fn connected() -> [Event; 2] {
 pub(super) fn waking() -> Machine {
     let machine = Machine::recover(Journal::default(), NOW, &Policy::default()).0;
     let task = Task { id: id(), generation: 1, payload: "{}".into() };
-    let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None });
+    let assigned = Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None });
     let machine = after(machine, connected().into_iter().chain([assigned]));
     assert_eq!(stage(&machine), Some(Stage::Waking { attempt: 1 }));
     machine

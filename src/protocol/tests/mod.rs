@@ -106,6 +106,7 @@ fn every_hub_frame() -> Vec<HubFrame> {
         HubFrame::TaskAck { task_id: task_id(), status: TaskAckStatus::DeadLetter },
         HubFrame::TaskContinue { task_id: task_id(), generation: Some(2) },
         HubFrame::TaskReassign { task_id: task_id(), generation: Some(2) },
+        HubFrame::RoomMessage { message: JsonFields::from_iter([("text", JsonText::of("hello"))]) },
         HubFrame::TaskCancelled { task_id: task_id() },
         HubFrame::StateReportAck { task_id: task_id(), action: StateAction::Abort },
         HubFrame::RestartSidecar(command),
@@ -153,6 +154,28 @@ fn an_assignment_keeps_what_it_does_not_know() {
     let HubFrame::TaskAssign(assignment) = HubFrame::parse(&text.to_string()).unwrap() else { panic!("wrong frame") };
     assert_eq!((assignment.generation, assignment.rest.string("description").as_deref()), (2, Some("d")));
     assert_eq!(tree(&assignment.rest)["novel"]["a"], 1);
+}
+
+#[test]
+fn a_task_asks_for_its_time_in_either_place_and_the_shorter_counts() {
+    let asked = |more: Value| {
+        let mut frame = json!({"type": "task_assign", "task_id": "t1", "generation": 1});
+        frame.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let HubFrame::TaskAssign(assignment) = HubFrame::parse(&frame.to_string()).unwrap() else { panic!("{frame}") };
+        assignment.timeout_ms()
+    };
+    for (more, expected) in [
+        (json!({}), None),
+        (json!({"timeout_ms": 500}), Some(500)),
+        (json!({"timeout_ms": null, "metadata": {"timeout_ms": 400}}), Some(400)),
+        (json!({"timeout_ms": 500, "metadata": {"timeout_ms": 400}}), Some(400)),
+        (json!({"timeout_ms": 300, "metadata": {"timeout_ms": 0}}), Some(300)),
+        // That one is the command's.
+        (json!({"metadata": {"timeout_ms": 400, "shell_command": "true"}}), None),
+        (json!({"timeout_ms": "soon", "metadata": {"timeout_ms": -1}}), None),
+    ] {
+        assert_eq!(asked(more.clone()), expected, "{more}");
+    }
 }
 
 #[test]

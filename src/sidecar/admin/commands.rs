@@ -203,7 +203,7 @@ mod tests {
             let events = [
                 Event::HubOpened,
                 Event::HubSaid(FromHub::Identified { features: Features::default() }),
-                Event::HubSaid(FromHub::Assigned { task, assigned_at: None }),
+                Event::HubSaid(FromHub::Assigned { task, assigned_at: None, timeout_ms: None }),
             ];
             let mut asked = Self::fresh();
             events.into_iter().for_each(|event| asked.happens(event));

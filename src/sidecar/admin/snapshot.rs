@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::common::logging::Redactor;
-use crate::machine::{Effect, Event, Heartbeat, Machine, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait};
+use crate::machine::{
+    Effect, Event, Heartbeat, Machine, News, Notice, OpenRestart, ReturnedFrom, TaskId, Timestamp, Wait,
+};
 use crate::protocol::Rival;
 use crate::sidecar::admin::identity_conflict::IdentityConflict;
 use crate::sidecar::agent::results::kept::KeptResults;
@@ -145,6 +147,8 @@ pub(crate) struct Snapshot {
     pub(crate) latency_ms: Option<u64>,
     /// The current task, and since when this process has it.
     pub(crate) current_task: Option<(TaskId, Timestamp)>,
+    /// When the session of the current task showed itself or printed something last, or when this process got the task.
+    pub(crate) session_heard_at: Option<Timestamp>,
     /// The past restarts, oldest first.
     pub(crate) past: VecDeque<PastRestart>,
 }
@@ -163,6 +167,7 @@ impl Snapshot {
             identity_conflict: None,
             latency_ms: None,
             current_task: None,
+            session_heard_at: None,
             past,
         };
         if let Some(returned) = snapshot.machine.restarts.returned.clone()
@@ -198,6 +203,11 @@ impl Snapshot {
             }
         }
         self.update_current_task(now);
+        if let Event::Confirmed { task_id } | Event::NewsOffered(News::Output { task_id }) = event
+            && self.current_task.as_ref().is_some_and(|(id, _)| id == task_id)
+        {
+            self.session_heard_at = Some(now);
+        }
     }
 
     fn record_notice(&mut self, notice: &Notice, now: Timestamp) {
@@ -229,7 +239,8 @@ impl Snapshot {
             | Notice::VerdictRefusedInOtherWords { .. }
             | Notice::VerdictGivenUp { .. }
             | Notice::Cordoned { .. }
-            | Notice::TaskTakenBack { .. } => {}
+            | Notice::TaskTakenBack { .. }
+            | Notice::HalfOfTimeout { .. } => {}
         }
     }
 
@@ -249,6 +260,7 @@ impl Snapshot {
         let id = self.machine.state.persisted().map(|persisted| &persisted.task.id);
         if id != self.current_task.as_ref().map(|(id, _)| id) {
             self.current_task = id.map(|id| (id.clone(), now));
+            self.session_heard_at = self.current_task.as_ref().map(|(_, since)| *since);
         }
     }
 }

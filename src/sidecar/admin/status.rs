@@ -96,6 +96,15 @@ pub struct TaskPart {
     pub age_ms: u64,
     /// The time of the assignment, by the hub's clock.
     pub assigned_at_ms: Option<u64>,
+    /// The time since its session showed itself or printed something, or since this process has the task.
+    #[serde(default)]
+    pub silent_ms: u64,
+    /// Its time limit, if it has one.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+    /// The time until then.
+    #[serde(default)]
+    pub timeout_in_ms: Option<u64>,
 }
 
 /// The restart or stop under way (`Status.leaving`).
@@ -238,6 +247,13 @@ pub struct RejectedPart {
     pub bytes: u64,
     /// The path of the one that was kept last.
     pub newest: Option<String>,
+}
+
+impl TaskPart {
+    /// Returns whether half of its time limit is over.
+    pub(crate) fn is_past_half(&self) -> bool {
+        self.timeout_ms.zip(self.timeout_in_ms).is_some_and(|(limit, left)| left <= limit / 2)
+    }
 }
 
 impl RejectedPart {

@@ -125,6 +125,9 @@ fn task(persisted: &PersistedJob, snapshot: &Snapshot, now: Timestamp) -> TaskPa
         recovering: snapshot.machine.state.job().is_some_and(crate::machine::Job::is_recovering),
         age_ms: snapshot.current_task.as_ref().map_or(0, |(_, since)| now.since(*since)),
         assigned_at_ms: persisted.assigned_at,
+        silent_ms: snapshot.session_heard_at.map_or(0, |at| now.since(at)),
+        timeout_ms: persisted.limit.map(|limit| limit.limit_ms),
+        timeout_in_ms: persisted.limit.map(|limit| limit.until.since(now)),
     }
 }
 

@@ -1,8 +1,14 @@
 //! Chooses the executor of a task: the task's own shell line where the hub may send one, else the executor of its
-//! routing target, else the wake command. It reads the configuration and the assignment, and starts nothing.
+//! routing target, or for a task without one that of the name `default`, else the wake command. It reads the configuration and the assignment, and starts nothing.
 
 use crate::protocol::JsonFields;
 use crate::sidecar::config::{Config, ExecutorMode};
+
+/// The name of the executor for tasks that are routed nowhere.
+pub(crate) const DEFAULT_TARGET: &str = "default";
+
+/// The target of tasks for the agent that is woken.
+pub(crate) const WAKE_TARGET: &str = "wake";
 
 /// The executor of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +42,10 @@ pub(crate) fn choose_executor(config: &Config, task: &JsonFields) -> Result<Exec
     }
     let target = routing_target(task);
     let target = target.as_deref();
-    let executor = target.and_then(|target| config.executors.iter().find(|executor| executor.target == target));
+    let named = |name: &str| config.executors.iter().find(|executor| executor.target == name);
+    // What is routed to a target that nobody serves goes to the wake command, as ever, where there is one.
+    let takes_rest = is_unrouted(target) || config.wake_command.is_none();
+    let executor = target.and_then(named).or_else(|| named(DEFAULT_TARGET).filter(|_| takes_rest));
     if let Some(executor) = executor {
         return Ok(Executor::Command(Plan {
             command: executor.command.clone(),
@@ -55,10 +64,15 @@ pub(crate) fn choose_executor(config: &Config, task: &JsonFields) -> Result<Exec
             in_repo: false,
         }));
     }
-    match target {
-        None | Some("wake") => Ok(Executor::Agent),
+    match target.filter(|_| !is_unrouted(target)) {
+        None => Ok(Executor::Agent),
         Some(target) => Err(no_executor_message(config, target)),
     }
+}
+
+/// Returns whether the hub leaves it to this machine who does a task.
+fn is_unrouted(target: Option<&str>) -> bool {
+    target.is_none_or(|target| target == WAKE_TARGET)
 }
 
 /// Returns the task's routing target, where it names one.
@@ -94,7 +108,7 @@ fn no_executor_message(config: &Config, target: &str) -> String {
     let known: Vec<&str> = config.executors.iter().map(|executor| executor.target.as_str()).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     format!(
-        "no_executor: the task is routed to \"{target}\"; set `executors.{target}` or `wake_command` in the sidecar's \
+        "no_executor: the task is routed to \"{target}\"; set `executors.{target}`, `executors.default` or `wake_command` in the sidecar's \
          config.json (executors there: {known})"
     )
 }
@@ -141,6 +155,19 @@ mod tests {
         let more = format!(r#""wake_command": "wake-all", {EXECUTORS}"#);
         assert_eq!(planned(&more, routed("ollama")).unwrap().command, "wake-all");
         assert_eq!(planned(&more, json!({"routing_decision": null})).unwrap().command, "wake-all");
+    }
+
+    #[test]
+    fn a_task_that_is_routed_nowhere_goes_to_the_default_executor() {
+        let executors = r#""executors": {"claude": {"command": "run-it"}, "default": {"command": "any"}}"#;
+        let chosen = |more: &str, task| planned(&format!("{more}{executors}"), task).unwrap().command;
+        for task in [json!({}), json!({"routing_decision": null}), routed("wake")] {
+            assert_eq!(chosen("", task.clone()), "any");
+            assert_eq!(chosen(r#""wake_command": "wake-all", "#, task), "any");
+        }
+        assert_eq!(chosen("", routed("claude")), "run-it");
+        assert_eq!(chosen("", routed("ollama")), "any", "there is nobody else");
+        assert_eq!(chosen(r#""wake_command": "wake-all", "#, routed("ollama")), "wake-all");
     }
 
     #[test]

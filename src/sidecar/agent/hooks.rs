@@ -26,11 +26,15 @@ const STDERR_CHARS: usize = 1_000;
 /// The longest error that may quote an answer, characters.
 const QUOTED_CHARS: usize = 1_500;
 
+/// The longest value of a variable of `on_message`, characters: it fits the kernel's 128 KiB in any script.
+const VARIABLE_CHARS: usize = 30_000;
+
 /// The configured hooks and what they run with.
 #[derive(Debug, Clone)]
 pub(crate) struct Hooks {
     start: Option<String>,
     result: Option<String>,
+    message: Option<String>,
     limit: Duration,
     cwd: PathBuf,
     /// The folder for the files that a hook reads and writes.
@@ -62,9 +66,11 @@ enum HookError {
 impl Hooks {
     pub(crate) fn new(config: &Config, scratch_dir: PathBuf, scrub: Scrub, redactor: Redactor) -> Self {
         let (start, result) = (config.hooks.on_task_start.clone(), config.hooks.on_task_result.clone());
+        let message = config.hooks.on_message.clone();
         let config_dir = config.path.parent().unwrap_or(Path::new("/"));
         let cwd = config.repo_dir.clone().unwrap_or_else(|| config_dir.to_owned());
-        Self { start, result, limit: Duration::from_millis(config.hooks.timeout_ms), cwd, scratch_dir, scrub, redactor }
+        let limit = Duration::from_millis(config.hooks.timeout_ms);
+        Self { start, result, message, limit, cwd, scratch_dir, scrub, redactor }
     }
 
     /// Returns the hooks of a configuration that was read again. Hooks that already run are not affected.
@@ -75,6 +81,27 @@ impl Hooks {
     /// Returns whether `on_task_start` is configured.
     pub(crate) fn has_start(&self) -> bool {
         self.start.is_some()
+    }
+
+    /// Returns whether `on_message` is configured.
+    pub(crate) fn has_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Runs `on_message`. What it prints is not read.
+    pub(crate) async fn on_message(&self, message: &JsonFields) {
+        let Some(line) = &self.message else { return };
+        let text = |name: &str| {
+            let text: String = message.string(name).unwrap_or_default().replace('\0', "");
+            first_chars(&text, VARIABLE_CHARS).to_owned()
+        };
+        let env = [("MESSAGE_FROM", text("from")), ("MESSAGE_TEXT", text("text"))];
+        match self.run(line, "on_message", &JsonText::of(&MessageInput { hook: "on_message", message }), &env).await {
+            Ok(_) | Err(HookError::Rubbish(_)) => {}
+            Err(HookError::Failed(error)) => {
+                tracing::warn!(hook = "on_message", error = self.quotable(error), "a hook failed; the message is lost");
+            }
+        }
     }
 
     /// Runs `on_task_start`. If it fails, a warning is added to the task (`hook_warning`), where the agent sees it.
@@ -96,7 +123,11 @@ impl Hooks {
             task,
             result: None,
         };
-        match self.run(line, &input).await.and_then(|answer| parse_start_answer(answer).map_err(HookError::Rubbish)) {
+        match self
+            .run_for_task(line, &input)
+            .await
+            .and_then(|answer| parse_start_answer(answer).map_err(HookError::Rubbish))
+        {
             Ok(begin) => Ok(StartAnswer { refuse: begin.refuse.map(|reason| self.redactor.clean(reason)), ..begin }),
             Err(HookError::Rubbish(error)) => Err(format!("on_task_start: {}", self.quotable(error))),
             Err(HookError::Failed(error)) => {
@@ -130,7 +161,7 @@ impl Hooks {
             result: Some(&result),
         };
         let changes = |mut answer: JsonFields| take_object(&mut answer, "result").map_err(HookError::Rubbish);
-        match self.run(line, &input).await.and_then(changes) {
+        match self.run_for_task(line, &input).await.and_then(changes) {
             Ok(changes) if changes.is_empty() => Ok(None),
             Ok(changes) => {
                 result.extend(changes);
@@ -145,20 +176,31 @@ impl Hooks {
         }
     }
 
+    async fn run_for_task(&self, line: &str, input: &Input<'_>) -> Result<JsonFields, HookError> {
+        self.run(line, input.hook, &JsonText::of(input), &[]).await
+    }
+
     /// Runs one hook and returns its answer. The hook must exit with code 0 and print nothing or one JSON object.
-    async fn run(&self, line: &str, input: &Input<'_>) -> Result<JsonFields, HookError> {
+    async fn run(
+        &self,
+        line: &str,
+        hook: &str,
+        input: &JsonText,
+        env: &[(&str, String)],
+    ) -> Result<JsonFields, HookError> {
         let file_error = |error: io::Error| {
             HookError::Failed(format!("its files cannot be made in {}: {error}", self.scratch_dir.display()))
         };
         // Files, not pipes: a daemon that the hook leaves behind may hold them open forever, and delays nothing.
         let mut stdin = self.file().map_err(file_error)?;
-        let output = |stream: &str| OutputFile::try_create(&self.scratch_dir, &format!("{}.{stream}", input.hook));
+        let output = |stream: &str| OutputFile::try_create(&self.scratch_dir, &format!("{hook}.{stream}"));
         let (stdout, stderr) = (output("stdout").map_err(file_error)?, output("stderr").map_err(file_error)?);
-        stdin.write_all(JsonText::of(input).as_str().as_bytes()).map_err(file_error)?;
+        stdin.write_all(input.as_str().as_bytes()).map_err(file_error)?;
         stdin.seek(SeekFrom::Start(0)).map_err(file_error)?;
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).current_dir(&self.cwd);
         (self.scrub)(&mut command);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(stdin).stdout(stdout.stdio()).stderr(stderr.stdio());
         process_group::lead(&mut command);
         let spawned = command.spawn();
@@ -211,7 +253,14 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// What a hook gets on stdin.
+/// What `on_message` gets on stdin.
+#[derive(Serialize)]
+struct MessageInput<'a> {
+    hook: &'static str,
+    message: &'a JsonFields,
+}
+
+/// What a hook of a task gets on stdin.
 #[derive(Serialize)]
 struct Input<'a> {
     hook: &'static str,

@@ -10,7 +10,7 @@ use crate::protocol::{JsonFields, Limit, clip, stored_fields};
 use crate::sidecar::agent::executor::{Executor, Plan, choose_executor};
 use crate::sidecar::agent::hooks::{Hooks, StartAnswer};
 use crate::sidecar::agent::side::Wakes;
-use crate::sidecar::agent::supervised::{self, RunRequest};
+use crate::sidecar::agent::supervised::{self, RunRequest, SessionRequest};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
 
@@ -110,15 +110,15 @@ impl Work {
     }
 
     fn start(&self, plan: Plan, payload: JsonFields) {
-        let (what, timeout_ms) = match plan.mode {
-            ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms),
+        let (what, timeout_ms, session) = match plan.mode {
+            ExecutorMode::Wake => (What::Shell(plan.command.clone()), plan.timeout_ms, self.session_request()),
             ExecutorMode::Run => {
                 let stdin = match encode_request(&self.run_request(&plan)) {
                     Ok(stdin) => stdin,
                     Err(why) => return self.refuse(why),
                 };
                 let arguments = supervised::arguments().map(str::to_owned).into();
-                (What::Program { program: supervised::program(), arguments, stdin }, SUPERVISOR_TIMEOUT_MS)
+                (What::Program { program: supervised::program(), arguments, stdin }, SUPERVISOR_TIMEOUT_MS, None)
             }
         };
         self.runner.start(WakeOrder {
@@ -127,9 +127,24 @@ impl Work {
             attempt: u32::from(self.attempt),
             what,
             env: self.variables(payload, plan.env),
+            session,
             timeout_ms,
             cwd: config_dir(&self.config),
         });
+    }
+
+    /// Returns what `agentcom-sidecar session` needs to know, as JSON; `None` where a folder has no name in UTF-8: the wake
+    /// command itself may do without.
+    fn session_request(&self) -> Option<String> {
+        let request = SessionRequest {
+            task_id: self.task.id.to_string(),
+            generation: self.task.generation,
+            results_dir: self.config.results_dir.clone(),
+            scratch_dir: self.runner.scratch_dir().to_owned(),
+            machine_boot: self.machine_boot.clone(),
+            config_file: self.config.path.clone(),
+        };
+        serde_json::to_string(&request).ok()
     }
 
     fn run_request(&self, plan: &Plan) -> RunRequest {
@@ -137,9 +152,9 @@ impl Work {
         RunRequest {
             task_id: self.task.id.to_string(),
             generation: self.task.generation,
-            command: plan.command.clone(),
+            command: RunRequest::shell(&plan.command),
             cwd: repo.unwrap_or_else(|| config_dir(&self.config)),
-            timeout_ms: plan.timeout_ms,
+            timeout_ms: Some(plan.timeout_ms),
             results_dir: self.config.results_dir.clone(),
             scratch_dir: self.runner.scratch_dir().to_owned(),
             machine_boot: self.machine_boot.clone(),
@@ -183,9 +198,9 @@ mod tests {
         let order = RunRequest {
             task_id: "t".into(),
             generation: 1,
-            command: "true".into(),
+            command: RunRequest::shell("true"),
             cwd: "/".into(),
-            timeout_ms: 1,
+            timeout_ms: Some(1),
             results_dir: std::ffi::OsStr::from_bytes(b"/r\xff").into(),
             scratch_dir: "/s".into(),
             machine_boot: "b".into(),

@@ -3,6 +3,7 @@
 pub(crate) mod executor;
 pub(crate) mod hooks;
 pub(crate) mod launch;
+pub(crate) mod message_hook;
 pub(crate) mod result_hook;
 pub mod results;
 pub mod side;

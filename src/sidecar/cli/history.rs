@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::common::cli::table::Table;
 use crate::common::cli::terminal;
+use crate::common::text::count_of;
 use crate::common::wall_clock::{now_ms, utc};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::print;
@@ -72,7 +73,7 @@ fn text_of(config: &Config, args: &HistoryArgs) -> Result<String, String> {
         }));
     }
     if history.skipped > 0 {
-        remark(&format!("left out, because it cannot be read: {} of {file}", show::count_u64(history.skipped, "line")));
+        remark(&format!("left out, because it cannot be read: {} of {file}", count_of(history.skipped, "line")));
     }
     if items.is_empty() {
         return Ok(format!("{}: nothing is kept yet ({file})\n", config.agent_id));

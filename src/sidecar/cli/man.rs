@@ -10,7 +10,7 @@ use crate::sidecar::cli::out::{print, print_error};
 use crate::sidecar::exit_code::ExitCode;
 
 /// The environment variables that the sidecar reads, with their meanings.
-const ENVIRONMENT: [(&str, &str); 12] = [
+const ENVIRONMENT: [(&str, &str); 13] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     (
         "AGENTCOM_TOKEN",
@@ -25,6 +25,7 @@ const ENVIRONMENT: [(&str, &str); 12] = [
         "`onboard`: the code of an invitation, where neither --invitation nor --invitation-file is given",
     ),
     ("AGENTCOM_HTTP_LISTEN", "`http_listen`, in place of the file's"),
+    ("TASK_SESSION_FILE", "`session`: the file in which the sidecar tells a wake command which task it is for"),
     ("NO_COLOR", "set to anything: no colours in a terminal"),
     ("PM2_PROCESS_NAME", "what pm2 calls this process, where it should not be pm2's own `name`"),
     ("PM2_HOME", "pm2's folder, where it is not ~/.pm2"),

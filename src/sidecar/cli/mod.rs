@@ -14,6 +14,7 @@ mod out;
 mod report;
 mod run;
 mod runtime;
+mod session;
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +30,7 @@ pub use operate::{
 };
 pub use options::Options;
 pub use run::run;
+pub use session::{SessionArgs, session};
 
 /// Runs beside an AI agent under pm2: holds the connection to the hub, wakes the agent for one task at a time, and restarts
 /// itself on the hub's command without losing anything.
@@ -154,9 +156,21 @@ Examples:
 Examples:
   agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
   agentcom-sidecar onboard --hub wss://hub.example/ws --name my-agent \\
-      --config /srv/my-agent/config.json --wake-command './wake.sh'
+      --config /srv/my-agent/config.json --wake-command 'agentcom-sidecar session -- ./agent.sh'
   agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
     Onboard(OnboardArgs),
+
+    /// Run an agent's session for the task that the wake command was called for
+    ///
+    /// The one line of a `wake_command`. It ends once the command runs, which goes on in a session of its own: it outlives
+    /// this call, the sidecar and its restarts. Its end is the task's end: exit 0 completes the task with what it printed, or
+    /// with the JSON object that it printed last; anything else fails it, and so does a session that is killed. Its output is
+    /// passed on to the hub as it comes. A session whose task is cancelled is ended.
+    #[command(after_long_help = "\
+Examples:
+  agentcom-sidecar session -- ./agent.sh
+  In config.json:  \"wake_command\": \"agentcom-sidecar session -- claude -p \\\"$TASK_DESCRIPTION\\\"\"")]
+    Session(SessionArgs),
 
     /// Print the states and what leads from one to the next, found by driving the shipped code
     ///

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::common::logging::{self, LogConfig};
-use crate::machine::Ending;
+use crate::machine::{Ending, PreviousEnd};
 use crate::sidecar::cli::options::Options;
 use crate::sidecar::cli::out::print_error;
 use crate::sidecar::cli::runtime;
 use crate::sidecar::config::{Config, Loaded};
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::journal::state_lock::{LockError, StateLock};
-use crate::sidecar::previous_run::panics;
+use crate::sidecar::previous_run::facts::Facts;
+use crate::sidecar::previous_run::{self, panics};
 use crate::sidecar::shell::start_holding;
 use crate::sidecar::supervisor::exec::Program;
 use crate::sidecar::supervisor::pm2::Pm2;
@@ -76,7 +77,10 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
     let ending = match serve(runtime, Arc::clone(&lock), (config, pm2, preflight)) {
         Ok(ending) => ending,
         Err((why, code)) => {
-            panics::note_failed_start(&queue_file, code, &why);
+            // The next run reads of this start only, so this one tells of the run before.
+            let pm2 = Pm2::of_this_process();
+            let before = previous_run::find(&queue_file, PreviousEnd::Unknown, &Facts::read(), &pm2);
+            panics::note_failed_start(&queue_file, code, &why, before);
             tracing::error!(error = why, "the sidecar cannot run");
             drop(log);
             return print_error(&why, code);
@@ -110,6 +114,7 @@ fn serve(
     let queue_file = config.queue_file.clone();
     let ending = runtime.block_on(async {
         reaper::reap();
+        reaper::reap_orphans();
         match start_holding(lock, config, pm2, preflight) {
             Ok(started) => {
                 panics::note_all(queue_file, started.boot_id().to_owned());

@@ -5,10 +5,10 @@ pub(super) mod hub;
 
 use std::fmt::Write as _;
 
-use crate::common::text::on_one_line;
+use crate::common::text::{count_of, on_one_line};
 use crate::sidecar::admin::identity_conflict::REMEDY;
 use crate::sidecar::admin::socket::OfflineView;
-use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status};
+use crate::sidecar::admin::status::{IdentityConflictPart, PreviousRunPart, RejectedPart, Status, TaskPart};
 
 /// Something that is wrong, and what to do about it.
 struct Trouble {
@@ -49,7 +49,7 @@ pub(super) fn running(status: &Status, now_ms: u64) -> String {
         "since start",
         &format!(
             "{} taken, {} completed, {} failed, {} refused",
-            count_u64(counts.taken, "task"),
+            count_of(counts.taken, "task"),
             counts.completed,
             counts.failed,
             counts.refused
@@ -165,6 +165,9 @@ fn troubles(status: &Status) -> Vec<Trouble> {
             format!("start no sidecar from there: {} is the one that counts", status.journal.file),
         );
     }
+    if let Some(task) = status.task.as_ref().filter(|task| task.is_past_half()) {
+        add(format!("task {}: half of its time is over{}", task.task_id, silence(task)), SILENCE_REMEDY.to_owned());
+    }
     let is_down = hub::is_away(status);
     let conflict = status.identity_conflict.as_ref().filter(|other| other.recent);
     if let Some(other) = conflict {
@@ -212,19 +215,33 @@ fn task(status: &Status) -> String {
     let Some(task) = &status.task else { return "none".to_owned() };
     let recovering = if task.recovering { ", from a process before" } else { "" };
     format!(
-        "{} generation {}, {} for {}{recovering}; waits for {}",
+        "{} generation {}, {} for {}{recovering}{}; waits for {}",
         task.task_id,
         task.generation,
         task.stage,
         duration(task.age_ms),
+        silence(task),
         task.waits_for
     )
 }
 
+/// Returns how long the task's session has been silent, and how much of its time is left.
+pub(super) fn silence(task: &TaskPart) -> String {
+    let left = task
+        .timeout_ms
+        .zip(task.timeout_in_ms)
+        .map(|(limit, left)| format!(", {} of its {} left", duration(left), duration(limit)));
+    format!(", silent for {}{}", duration(task.silent_ms), left.unwrap_or_default())
+}
+
+/// What to do about a session that is silent for long.
+pub(super) const SILENCE_REMEDY: &str =
+    "look at its session; at the end of its time it fails (`task_timeout_ms`, or the task's own)";
+
 fn rejected_results(rejected: &RejectedPart) -> String {
     let newest = rejected.newest.as_ref().map(|path| format!(", the newest {path}")).unwrap_or_default();
     let kilobytes = rejected.bytes as f64 / 1e3;
-    format!("{} not taken, {kilobytes:.1} kB{newest}", count_u64(rejected.count, "result"))
+    format!("{} not taken, {kilobytes:.1} kB{newest}", count_of(rejected.count, "result"))
 }
 
 fn journal(status: &Status) -> String {
@@ -236,7 +253,7 @@ fn journal(status: &Status) -> String {
     };
     let parked = match journal.parked.len() {
         0 => String::new(),
-        count => format!(", {} parked", count_of(count, "task")),
+        count => format!(", {} parked", count_of(count as u64, "task")),
     };
     format!("{state}, {waiting}{parked}; {}", journal.file)
 }
@@ -277,15 +294,6 @@ fn quoted(text: &str) -> String {
 /// Returns that so many verdicts wait.
 pub(super) fn verdicts_waiting(verdicts: usize) -> String {
     if verdicts == 1 { "1 verdict waits".to_owned() } else { format!("{verdicts} verdicts wait") }
-}
-
-fn count_of(count: usize, what: &str) -> String {
-    count_u64(count as u64, what)
-}
-
-/// Returns the number with the word in its form.
-pub(super) fn count_u64(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Formats a duration in its two largest units.

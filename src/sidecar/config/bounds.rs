@@ -31,6 +31,7 @@ pub(super) const HOOK_TIMEOUT: NumberKey = number("hooks.timeout_ms", 3 * MINUTE
 /// The time limit of one executor; in mode `wake` the default is `wake_timeout_ms`.
 pub(super) const RUN_TIMEOUT: NumberKey = number("executors.*.timeout_ms", HOUR, 100, DAY);
 /// The value 0 is allowed too, and means "off".
+pub(super) const TASK_TIMEOUT: NumberKey = number("task_timeout_ms", 0, 100, 7 * DAY);
 pub(super) const RESOURCE_REPORT_INTERVAL: NumberKey = number("resource_report_interval_ms", 30 * SECOND, SECOND, HOUR);
 /// One entry of `wake_retry_delays_ms`; the default is the list, not this number.
 pub(super) const WAKE_RETRY_DELAY: NumberKey = number("wake_retry_delays_ms[]", 0, 0, HOUR);
@@ -47,7 +48,7 @@ pub(super) const EXECUTOR_KEYS: &[&str] = &["command", "mode", "timeout_ms", "en
 /// The keys inside `shell_commands`.
 pub(super) const SHELL_COMMANDS_KEYS: &[&str] = &["enabled", "timeout_ms"];
 /// The keys inside `hooks`.
-pub(super) const HOOKS_KEYS: &[&str] = &["on_task_start", "on_task_result", "timeout_ms"];
+pub(super) const HOOKS_KEYS: &[&str] = &["on_task_start", "on_task_result", "on_message", "timeout_ms"];
 
 /// The names of keys in an early AgentCom sidecar, with their present names.
 const FORMER_NAMES: &[(&str, &str)] = &[

@@ -123,6 +123,7 @@ config_keys! {
     executors: executors => first.executors;
     shell_commands: live = shell_commands();
     hooks: live = hooks();
+    task_timeout_ms: live = task_timeout();
     // The resource reporter has a copy.
     resource_report_interval_ms: restart = resource_report_interval();
 }

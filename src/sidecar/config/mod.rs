@@ -116,12 +116,14 @@ pub struct Config {
     pub http_allow_remote: bool,
     /// The format of log lines on stdout.
     pub log_format: LogFormat,
-    /// The executors by routing target; `wake_command` does the tasks of all other targets.
+    /// The executors by routing target, `default` for tasks without one; `wake_command` does all others.
     pub executors: Vec<Executor>,
     /// Whether the hub may have shell lines run on this machine.
     pub shell_commands: ShellCommands,
     /// Commands around every task.
     pub hooks: Hooks,
+    /// The time limit for a task, ms, if there is one.
+    pub task_timeout_ms: Option<u64>,
     /// The interval of load reports, ms; 0 means never.
     pub resource_report_interval_ms: u64,
 }

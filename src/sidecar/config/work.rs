@@ -49,13 +49,15 @@ pub struct ShellCommands {
     pub timeout_ms: u64,
 }
 
-/// Commands around every task, which take JSON on stdin and answer in JSON on stdout.
+/// Commands around every task, which take JSON on stdin and answer in JSON on stdout, and for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hooks {
     /// The command that runs before a task is begun.
     pub on_task_start: Option<String>,
     /// The command that runs before a task's result is reported.
     pub on_task_result: Option<String>,
+    /// The command that runs for a message in a room.
+    pub on_message: Option<String>,
     /// The time limit of one hook, ms.
     pub timeout_ms: u64,
 }

@@ -153,7 +153,7 @@ impl Joining {
             HistoryEvent::RunBefore { end, why } => self.run_before(*end, why),
             HistoryEvent::RunEnded { cause, why, in_place, by: _ } => self.run_ended(at_ms, *cause, why, *in_place),
             HistoryEvent::StartFailed { exit_code, why } => self.start_failed(at_ms, *exit_code, why),
-            // The next run finds whether that ended this one.
+            // The next run finds what ended this one.
             HistoryEvent::Panicked { .. } | HistoryEvent::KilledForMemory { .. } => {}
             HistoryEvent::TaskTaken { task_id, generation } => {
                 let task = What::Task {

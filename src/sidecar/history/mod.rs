@@ -40,7 +40,7 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum HistoryEvent {
-    /// A run began.
+    /// A run began. Said again from time to time, for a reader of the file's end.
     RunStarted {
         /// The sidecar's version.
         version: String,
@@ -79,10 +79,13 @@ pub enum HistoryEvent {
         /// The error.
         why: String,
     },
-    /// A part of the program panicked. Where that was the main part, the run ended.
+    /// A part of the program panicked.
     Panicked {
         /// The message and its place.
         why: String,
+        /// Whether it was a background task, whose panic does not end the run.
+        #[serde(default)]
+        in_background: bool,
     },
     /// The kernel killed a process of this cgroup for memory, and not the sidecar.
     KilledForMemory {

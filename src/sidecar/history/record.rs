@@ -56,6 +56,7 @@ fn of_notice(notice: &Notice, before: &Machine, after: &Machine) -> Option<Histo
         Notice::Connected { returned: None }
         | Notice::IdentifyRefused { .. }
         | Notice::AssignmentRefused { .. }
+        | Notice::HalfOfTimeout { .. }
         | Notice::GoesOnAsItIs { .. }
         | Notice::JournalFailing
         | Notice::JournalRecovered
@@ -151,7 +152,7 @@ mod tests {
         fn with_task() -> Self {
             let mut recorded = Self::online();
             let task = Task { id: TaskId::new("t1").unwrap(), generation: 4, payload: "{}".into() };
-            recorded.says(FromHub::Assigned { task, assigned_at: None });
+            recorded.says(FromHub::Assigned { task, assigned_at: None, timeout_ms: None });
             recorded
         }
 

@@ -12,6 +12,7 @@ use crate::common::fs::rotating_file::RotatingFile;
 use crate::common::logging::Redactor;
 use crate::common::wall_clock::now_ms;
 use crate::machine::Timestamp;
+use crate::sidecar::clock::Clock;
 use crate::sidecar::history::{Entry, HistoryEvent, LIMITS, path_of};
 use crate::sidecar::oom_counter::OomCounter;
 use crate::sidecar::supervisor::pm2::machine_uptime_ms;
@@ -20,6 +21,8 @@ use crate::sidecar::supervisor::pm2::machine_uptime_ms;
 const MAX_QUEUED: usize = 256;
 /// How long the end of a run waits for its last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(150);
+/// How many bytes of lines the run's first line is said again after: the next run reads the end of the file only.
+const REPEAT_AFTER: usize = 1 << 13;
 /// How often the kernel's count of processes that it killed for memory is read.
 const OOM_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -31,6 +34,10 @@ pub(crate) struct HistoryWriter {
     writer: Option<Writer>,
     /// The number of lines since the last one that found room in the queue.
     dropped: u64,
+    /// The run's first line.
+    start: Option<HistoryEvent>,
+    /// The number of bytes since it was said.
+    since_start: usize,
 }
 
 #[derive(Debug)]
@@ -42,17 +49,17 @@ struct Writer {
 impl HistoryWriter {
     /// Returns a history that keeps nothing, for a sidecar that is on no machine.
     pub(crate) fn none() -> Self {
-        Self { boot_id: String::new(), redactor: Redactor::default(), writer: None, dropped: 0 }
+        Self::new(String::new(), Redactor::default(), None)
     }
 
     /// Opens the history beside the journal `queue_file`. Must be called inside the runtime, holding the state folder's
     /// lock. The redactor removes the token from texts of the agent's, the hub's and operators.
-    pub(crate) fn open(queue_file: &Path, boot_id: String, redactor: Redactor) -> Self {
+    pub(crate) fn open(queue_file: &Path, boot_id: String, clock: Clock, redactor: Redactor) -> Self {
         let writer = match path_of(queue_file) {
             Ok(path) => {
                 let (queue, lines) = mpsc::channel(MAX_QUEUED);
                 let file = RotatingFile::new(path, LIMITS);
-                let task = tokio::spawn(write_all(file, lines, OomWatch::start(&boot_id)));
+                let task = tokio::spawn(write_all(file, lines, OomWatch::start(&boot_id, clock)));
                 Some(Writer { queue, task })
             }
             Err(error) => {
@@ -60,13 +67,32 @@ impl HistoryWriter {
                 None
             }
         };
-        Self { boot_id, redactor, writer, dropped: 0 }
+        Self::new(boot_id, redactor, writer)
     }
 
-    /// Appends a line. Never waits.
+    fn new(boot_id: String, redactor: Redactor, writer: Option<Writer>) -> Self {
+        Self { boot_id, redactor, writer, dropped: 0, start: None, since_start: 0 }
+    }
+
+    /// Appends a line, and the run's first line again where that is too far from the file's end. Never waits.
     pub(crate) fn add(&mut self, what: HistoryEvent, now: Timestamp) {
+        if matches!(what, HistoryEvent::RunStarted { .. }) {
+            self.start = Some(what.clone());
+            self.since_start = 0;
+        }
+        self.append(what, now);
+        if self.since_start > REPEAT_AFTER
+            && let Some(start) = self.start.clone()
+        {
+            self.since_start = 0;
+            self.append(with_oom_kills_now(start), now);
+        }
+    }
+
+    fn append(&mut self, what: HistoryEvent, now: Timestamp) {
         let Some(writer) = &self.writer else { return };
         let line = self.redactor.clean(line_of(now.as_millis(), &self.boot_id, what));
+        self.since_start += line.len();
         match writer.queue.try_send(line.into_bytes()) {
             Ok(()) => self.dropped = 0,
             Err(_) => {
@@ -96,6 +122,15 @@ pub(crate) fn append_now(queue_file: &Path, boot_id: &str, what: HistoryEvent) {
     }
 }
 
+/// Returns a run's first line as it is now: the kernel may have killed processes beside it since.
+fn with_oom_kills_now(mut start: HistoryEvent) -> HistoryEvent {
+    if let HistoryEvent::RunStarted { oom_kills, .. } = &mut start {
+        let now = OomCounter::of_this_process().and_then(|counter| counter.read());
+        *oom_kills = now.or(*oom_kills);
+    }
+    start
+}
+
 fn line_of(at_ms: u64, boot_id: &str, what: HistoryEvent) -> String {
     let entry = Entry { at_ms, uptime_ms: machine_uptime_ms(), boot_id: boot_id.to_owned(), what };
     // Texts and numbers only, which always serialize.
@@ -106,15 +141,16 @@ fn line_of(at_ms: u64, boot_id: &str, what: HistoryEvent) -> String {
 /// not be taken for it when the sidecar ends.
 struct OomWatch {
     boot_id: String,
+    clock: Clock,
     counter: Option<OomCounter>,
     known: Option<u64>,
 }
 
 impl OomWatch {
-    fn start(boot_id: &str) -> Self {
+    fn start(boot_id: &str, clock: Clock) -> Self {
         let counter = OomCounter::of_this_process();
         let known = counter.as_ref().and_then(OomCounter::read);
-        Self { boot_id: boot_id.to_owned(), counter, known }
+        Self { boot_id: boot_id.to_owned(), clock, counter, known }
     }
 
     /// Returns a line if the count has risen.
@@ -125,7 +161,9 @@ impl OomWatch {
             return None;
         }
         tracing::warn!(count, "the kernel killed a process beside this one for memory, perhaps the agent's session");
-        Some(line_of(now_ms(), &self.boot_id, HistoryEvent::KilledForMemory { count }).into_bytes())
+        // By the run's clock, as every line: by that the next run finds whether the machine's was set.
+        let at_ms = self.clock.now().as_millis();
+        Some(line_of(at_ms, &self.boot_id, HistoryEvent::KilledForMemory { count }).into_bytes())
     }
 }
 
@@ -170,7 +208,7 @@ async fn write_all(mut file: RotatingFile, mut queue: mpsc::Receiver<Vec<u8>>, m
 mod tests {
     use super::*;
     use crate::common::secret::Secret;
-    use crate::sidecar::history::reader::read;
+    use crate::sidecar::history::reader::{read, read_last};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000);
 
@@ -182,7 +220,8 @@ mod tests {
     async fn what_is_added_is_read_back_without_the_token() {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
-        let mut history = HistoryWriter::open(&queue, "b".into(), Redactor::new(&[Secret::new("hush-hush")]));
+        let mut history =
+            HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::new(&[Secret::new("hush-hush")]));
         history.add(refused("because of hush-hush"), NOW);
         history.add(HistoryEvent::Draining { on: true }, NOW.plus(5));
         history.finish().await;
@@ -195,11 +234,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_end_of_the_file_says_which_run_it_is_of_however_long_that_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("queue.json");
+        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::default());
+        let machine_boot = Some("m".to_owned());
+        let started = HistoryEvent::RunStarted {
+            version: "1".into(),
+            pid: 7,
+            machine_boot: machine_boot.clone(),
+            oom_kills: None,
+        };
+        history.add(started, NOW);
+        for count in 0..200 {
+            history.add(refused(&"r".repeat(500)), NOW);
+            // As fast as the disk takes them.
+            while count % 100 == 0 && history.writer.as_ref().is_some_and(|writer| writer.queue.capacity() < MAX_QUEUED)
+            {
+                tokio::task::yield_now().await;
+            }
+        }
+        history.finish().await;
+        let entries = read_last(&queue).unwrap();
+        assert!(entries.len() < 200, "only the end is read");
+        let is_known = |entry: &Entry| matches!(&entry.what, HistoryEvent::RunStarted { pid: 7, machine_boot: of, .. } if *of == machine_boot);
+        assert!(entries.iter().any(is_known));
+    }
+
+    #[tokio::test]
     async fn a_history_that_cannot_be_written_holds_nobody_up() {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         std::fs::create_dir(path_of(&queue).unwrap()).unwrap();
-        let mut history = HistoryWriter::open(&queue, "b".into(), Redactor::default());
+        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::default());
         (0..2 * MAX_QUEUED).for_each(|_| history.add(HistoryEvent::Draining { on: true }, NOW));
         history.finish().await;
         assert!(read(&queue).is_err());

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::{
     Journal, LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
-    Timestamp, Verdict,
+    TimeLimit, Timestamp, Verdict,
 };
 use crate::protocol::{JsonFields, JsonText, stored_value};
 use crate::sidecar::agent::executor::routing_target;
@@ -67,8 +67,18 @@ struct OurPart {
     woken: Option<WokenEntry>,
     /// If it is missing, the boot of `woken` counts.
     machine_boot: Option<String>,
+    /// Absent: the task has no time limit, as at older sidecars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_limit: Option<TimeLimitEntry>,
     /// The whole assignment.
     assignment: JsonText,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TimeLimitEntry {
+    limit_ms: u64,
+    until_ms: u64,
+    warned: bool,
 }
 
 impl TryFrom<JsonFields> for OurPart {
@@ -79,6 +89,7 @@ impl TryFrom<JsonFields> for OurPart {
             stage: fields.take("stage")?,
             woken: fields.take_optional("woken")?,
             machine_boot: fields.take_optional("machine_boot")?,
+            time_limit: fields.take_optional("time_limit")?,
             assignment: fields.take_object("assignment")?,
         })
     }
@@ -235,13 +246,18 @@ impl TaskEntry {
         };
         let machine_boot = persisted.machine_boot.clone();
         let woken = persisted.woken.map(|generation| WokenEntry { generation, machine_boot: machine_boot.clone() });
+        let time_limit = persisted.limit.map(|limit| TimeLimitEntry {
+            limit_ms: limit.limit_ms,
+            until_ms: limit.until.as_millis(),
+            warned: limit.warned,
+        });
         Self {
             task_id: persisted.task.id.to_string(),
             generation: Some(persisted.task.generation),
             status: Some(persisted.stage.wire_status().to_owned()),
             assigned_at: persisted.assigned_at,
             wake_attempts: Some(wake_attempts),
-            sidecar: Some(OurPart { stage, woken, machine_boot: Some(machine_boot), assignment }),
+            sidecar: Some(OurPart { stage, woken, machine_boot: Some(machine_boot), time_limit, assignment }),
             rest,
         }
     }
@@ -249,17 +265,25 @@ impl TaskEntry {
     fn into_job(self, boot: Boot<'_>) -> Result<PersistedJob, BadJournal> {
         let id = task_id(&self.task_id)?;
         let generation = self.generation.unwrap_or(0);
-        let (stage, woken, machine_boot, payload) = match self.sidecar {
-            Some(OurPart { stage, woken, machine_boot, assignment }) => {
+        let (stage, woken, machine_boot, limit, payload) = match self.sidecar {
+            Some(OurPart { stage, woken, machine_boot, time_limit, assignment }) => {
                 let (woken, woken_in) = woken.map(|woken| (woken.generation, woken.machine_boot)).unzip();
                 // Without a recorded boot, the session is assumed to be of this one.
                 let machine_boot = machine_boot.or(woken_in).unwrap_or_else(|| boot.id.to_owned());
-                (stage.into_stage(), woken, machine_boot, assignment)
+                let limit = time_limit.map(|entry| TimeLimit {
+                    limit_ms: entry.limit_ms,
+                    until: Timestamp::from_millis(entry.until_ms),
+                    warned: entry.warned,
+                });
+                (stage.into_stage(), woken, machine_boot, limit, assignment)
             }
-            None => self.interpret_legacy(generation, boot),
+            None => {
+                let (stage, woken, machine_boot, payload) = self.interpret_legacy(generation, boot);
+                (stage, woken, machine_boot, None, payload)
+            }
         };
         let task = Task { id, generation, payload: payload.as_str().into() };
-        Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at })
+        Ok(PersistedJob { task, stage, woken, machine_boot, assigned_at: self.assigned_at, limit })
     }
 
     /// Interprets an entry of the legacy sidecar. It does not record in which boot it woke the agent: a task assigned

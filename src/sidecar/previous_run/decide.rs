@@ -46,10 +46,11 @@ impl LastRun {
                 HistoryEvent::RunEnded { cause, why, by, in_place: _ } => {
                     run.said = Some((*cause, why.clone(), by.clone()));
                 }
-                HistoryEvent::Panicked { why } => run.error = Some(why.clone()),
+                HistoryEvent::Panicked { why, in_background: false } => run.error = Some(why.clone()),
                 HistoryEvent::StartFailed { why, exit_code } => run.error = Some(format!("exit {exit_code}: {why}")),
                 HistoryEvent::KilledForMemory { count } => run.oom_kills = Some(*count),
-                HistoryEvent::RunBefore { .. }
+                HistoryEvent::Panicked { in_background: true, .. }
+                | HistoryEvent::RunBefore { .. }
                 | HistoryEvent::TaskTaken { .. }
                 | HistoryEvent::TaskEnded { .. }
                 | HistoryEvent::RestartAccepted { .. }
@@ -208,8 +209,10 @@ mod tests {
 
     #[test]
     fn what_ended_a_run_that_noted_nothing_is_concluded() {
-        let panicked = vec![HistoryEvent::Panicked { why: "at a.rs:1: no".into() }];
-        assert_eq!(end(panicked, PreviousEnd::Unknown, &now(), None), (RunEnd::Crashed, "at a.rs:1: no".to_owned()));
+        let panicked = |in_background| vec![HistoryEvent::Panicked { why: "at a.rs:1: no".into(), in_background }];
+        let of_main = end(panicked(false), PreviousEnd::Unknown, &now(), None);
+        assert_eq!(of_main, (RunEnd::Crashed, "at a.rs:1: no".to_owned()));
+        assert_eq!(end(panicked(true), PreviousEnd::Unknown, &now(), None).0, RunEnd::Killed, "it went on");
         let rebooted = Facts { machine_boot: Some("m2".into()), oom_kills: Some(0), ..now() };
         assert_eq!(lost(&rebooted, Some(&pm2(0, "SIGKILL"))).0, RunEnd::Rebooted);
         let starved = Facts { oom_kills: Some(3), ..now() };

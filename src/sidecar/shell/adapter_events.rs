@@ -110,6 +110,9 @@ pub(crate) fn log_notice(notice: &Notice) {
             let gap_ms = returned.as_ref().map(|returned| returned.gap_ms);
             tracing::debug!(notice = kind, gap_ms, "the hub knows us");
         }
+        Notice::HalfOfTimeout { task_id, limit_ms } => tracing::warn!(
+            notice = kind, task_id = %task_id, limit_ms, "half of the task's time is over, and there is no result"
+        ),
         Notice::TaskTaken { task_id } => tracing::debug!(notice = kind, task_id = %task_id, "a task was taken"),
         Notice::VerdictReached { task_id, completed } => {
             tracing::debug!(notice = kind, task_id = %task_id, completed, "a task has ended");

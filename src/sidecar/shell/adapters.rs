@@ -11,6 +11,7 @@ use crate::protocol::Pm2Info;
 use crate::sidecar::admin::pm2_channel::ChannelWriter;
 use crate::sidecar::admin::resources::Resources;
 use crate::sidecar::admin::systemd::Systemd;
+use crate::sidecar::agent::message_hook::MessageHook;
 use crate::sidecar::agent::result_hook::ResultHook;
 use crate::sidecar::agent::results::ResultsConfig;
 use crate::sidecar::agent::results::kept::Folders;
@@ -37,6 +38,7 @@ pub(crate) struct Adapters {
     pub(crate) results: Box<dyn Results>,
     pub(crate) next_run: NextRunChecks,
     pub(crate) result_hook: ResultHook,
+    pub(crate) message_hook: MessageHook,
     /// The commands run as tasks; `None` where commands cannot be run (in a simulation).
     pub(crate) runs: Option<Runs>,
     pub(crate) random: RandomBytes,
@@ -101,6 +103,7 @@ impl Adapters {
             systemd,
             next_run: NextRunChecks::new(look_ahead, senders.answers.clone()),
             result_hook: ResultHook::new(senders.answers),
+            message_hook: MessageHook::start(),
             pm2_answer: if on_a_machine { ask_pm2(pm2) } else { watch::channel(None).1 },
             pm2: Arc::clone(pm2),
         }

@@ -164,7 +164,7 @@ fn start_with(
     let kept_changed = Arc::new(Notify::new());
     let mut history_writer = HistoryWriter::none();
     if on_a_machine {
-        history_writer = HistoryWriter::open(&config.queue_file, identity.boot_id.clone(), redactor.clone());
+        history_writer = HistoryWriter::open(&config.queue_file, identity.boot_id.clone(), clock, redactor.clone());
         let Facts { machine_boot, oom_kills, now_ms: _, uptime_ms: _ } = facts;
         let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
         history_writer.add(HistoryEvent::RunStarted { version, pid, machine_boot, oom_kills }, clock.now());

@@ -17,7 +17,7 @@ use crate::common::logging::Redactor;
 #[cfg(debug_assertions)]
 use crate::machine::Timestamp;
 use crate::machine::{Effect, Ending, Event, Machine, News, Policy, TaskId, transition};
-use crate::protocol::JsonFields;
+use crate::protocol::{HubFrame, JsonFields};
 use crate::sidecar::admin::commands::{AdminRequest, WaitingOperators};
 use crate::sidecar::admin::reload::Settings;
 use crate::sidecar::admin::restart_handle::RestartHandle;
@@ -132,6 +132,7 @@ impl Sidecar {
             }
             Arrival::Connection(event) => {
                 self.record_connection_end(&event);
+                self.offer_message(&event);
                 connection_event(event, &self.config.agent_id, &self.adapters.random)
             }
             Arrival::Settings(Settings { config, policy }) => {
@@ -158,6 +159,17 @@ impl Sidecar {
                 self.write_journal_again().await;
                 None
             }
+        }
+    }
+
+    /// Passes a message in a room on to its hook. The machine does not need that.
+    fn offer_message(&self, event: &ConnectionEvent) {
+        if let ConnectionEventKind::Frame(text) = &event.what
+            && self.hooks.has_message()
+            && text.contains("room_message")
+            && let Ok(HubFrame::RoomMessage { message }) = HubFrame::parse(text)
+        {
+            self.adapters.message_hook.offer(&self.hooks, message);
         }
     }
 

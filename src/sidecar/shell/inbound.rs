@@ -69,6 +69,8 @@ fn from_frame(frame: HubFrame) -> FromHub {
         },
         HubFrame::TaskContinue { task_id, generation } => FromHub::TaskContinue { task_id, generation },
         HubFrame::TaskReassign { task_id, generation } => FromHub::TaskReassigned { task_id, generation },
+        // The event loop has passed it on.
+        HubFrame::RoomMessage { message: _ } => FromHub::SignOfLife,
         HubFrame::TaskCancelled { task_id } => FromHub::TaskCancelled { task_id },
         HubFrame::StateReportAck { task_id, action } => {
             FromHub::ReportAnswered { task_id, go_on: action == StateAction::Continue }
@@ -142,7 +144,8 @@ fn from_assignment(assignment: Assignment) -> FromHub {
     match TaskId::new(&assignment.task_id) {
         Ok(id) => {
             let payload = task_payload(&assignment);
-            FromHub::Assigned { task: Task { id, generation, payload: payload.into() }, assigned_at }
+            let timeout_ms = assignment.timeout_ms();
+            FromHub::Assigned { task: Task { id, generation, payload: payload.into() }, assigned_at, timeout_ms }
         }
         Err(why) => FromHub::AssignedInvalid { task_id: assignment.task_id, generation, why: why.to_string() },
     }
@@ -216,7 +219,7 @@ mod tests {
     fn an_assignment_keeps_everything_but_the_frame_type() {
         let heard =
             hear_json(&json!({"type": "task_assign", "task_id": "t-1", "generation": 3, "assigned_at": 5, "x": [1]}));
-        let FromHub::Assigned { task, assigned_at } = heard else { panic!("{heard:?}") };
+        let FromHub::Assigned { task, assigned_at, timeout_ms: None } = heard else { panic!("{heard:?}") };
         assert_eq!((task.id.as_str(), task.generation, assigned_at), ("t-1", 3, Some(5)));
         let payload: Value = serde_json::from_str(&task.payload).unwrap();
         assert_eq!(payload, json!({"task_id": "t-1", "generation": 3, "assigned_at": 5, "x": [1]}));

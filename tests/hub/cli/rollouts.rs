@@ -113,6 +113,8 @@ async fn a_dry_run_tells_in_words_who_would_be_restarted_when_and_who_not() {
     }
     assert_eq!(json_of(&dir, &["rollout", "status", "--json"]), json!([]));
     assert_eq!(json_of(&dir, &["rollout", "start", "a", "--dry-run", "--json"])["would"]["waves"], json!([["a"]]));
+    let one = printed(&dir, &["rollout", "start", "a", "--max-failures", "1", "--dry-run"]);
+    assert!(one.starts_with("would restart 1 of 1 agent, 1 at once at most; the second failure halts it\n"), "{one}");
     let given = [
         "rollout",
         "start",
@@ -177,8 +179,8 @@ async fn a_rollout_is_started_and_watched_until_each_target_has_restarted() {
     let told = lines.join("\n");
     assert_eq!(code, Some(0), "{told}");
     for line in [
-        "a: restarted, away for 0.",
-        "b: restarted, away for 0.",
+        "a: restarted, away for ",
+        "b: restarted, away for ",
         ": succeeded: each target has restarted; wave 1 of 1: 2 succeeded, 0 in flight, 0 failed, 0 skipped",
     ] {
         assert!(told.contains(line), "{line}: {told}");

@@ -16,8 +16,9 @@ async fn a_task_is_submitted_listed_shown_cancelled_and_retried() {
     std::fs::write(&file, r#"{"build": 7}"#).unwrap();
     let metadata = format!("@{}", file.display());
     let args = ["submit", "Build\nit", "--priority", "high", "--capability", "gpu", "--metadata", &metadata];
-    let id = printed(&dir, &args).trim().to_owned();
+    let id = printed(&dir, &[&args[..], &["--time-limit", "30m"]].concat()).trim().to_owned();
     let task = hub.task(&id).await;
+    assert_eq!(task["timeout_ms"], json!(1_800_000));
     assert_eq!((&task["metadata"], &task["needed_capabilities"]), (&json!({"build": 7}), &json!(["gpu"])));
     let list = printed(&dir, &["tasks", "--status", "queued", "--priority", "high"]);
     assert_eq!(list.lines().count(), 2, "a description stays on its line: {list}");

@@ -24,6 +24,7 @@ fn persisted(id: &str) -> PersistedJob {
         woken: Some(3),
         machine_boot: "this-boot".into(),
         assigned_at: Some(42),
+        limit: None,
     }
 }
 

@@ -147,6 +147,9 @@ fn task(page: &mut Page, task: &Value) {
     if task["last_progress_at"].is_u64() {
         page.row("", &format!("last progress {}", ago(&task["last_progress_at"])));
     }
+    if let Some(since) = task["silent_since"].as_u64() {
+        page.row("", &format!("its session is silent for {}", age(since)));
+    }
     let lines: Vec<&str> = task["output"].as_str().unwrap_or_default().lines().collect();
     let last = &lines[lines.len().saturating_sub(OUTPUT_LINES)..];
     page.rows("output", last.iter().map(|line| format!("| {}", last_chars(line, OUTPUT_CHARS))));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::common::http_client::percent_encoded;
-use crate::common::text::on_one_line;
+use crate::common::text::{count_of, on_one_line};
 use crate::hub::cli::client::{Client, Failure, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
@@ -42,7 +42,10 @@ pub(super) async fn wait(
         Ok(Ok(())) => Ok(ExitCode::No),
         Ok(Err(failure)) => Err(failure),
         Err(_) => {
-            let message = format!("{} agents still hold a task; they stay drained", waiting.busy.len());
+            let message = format!(
+                "{} held a task to the end; what was drained stays so",
+                count_of(waiting.busy.len() as u64, "agent")
+            );
             Err(Failure::new(ExitCode::TimedOut, message))
         }
     }
@@ -115,7 +118,7 @@ impl Waiting {
         let line = match (self.json, raw) {
             (true, Some(raw)) => raw.get().to_owned(),
             (true, None) => serde_json::json!({"agent_id": agent_id}).to_string(),
-            (false, _) => on_one_line(&format!("{agent_id}: {how}; {} still hold a task", self.busy.len())),
+            (false, _) => on_one_line(&format!("{agent_id}: {how}; {} to wait for", self.busy.len())),
         };
         print(format!("{line}\n").as_bytes()).map_err(Failure::silent)
     }

@@ -10,7 +10,9 @@ use crate::hub::cli::rollouts::words;
 use crate::hub::cli::show::output::{note, print};
 
 /// The width of the bar, in characters.
-const WIDTH: u32 = 20;
+const WIDTH: usize = 20;
+/// The least that is left of it on a narrow terminal.
+const LEAST_WIDTH: usize = 5;
 
 /// Where a watched rollout is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Progress {
             Screen::Terminal => {
                 // A character in the last column may wrap.
                 let columns = terminal::columns().map(|columns| columns.saturating_sub(1));
-                let line = on_one_line(&bar(rollout, now_ms()));
+                let line = on_one_line(&bar(rollout, now_ms(), columns));
                 let line = columns.map_or_else(|| line.clone(), |columns| cut(&line, columns));
                 self.is_drawn = true;
                 write(&format!("{EMPTY_LINE}{line}"))
@@ -96,11 +98,18 @@ fn write(text: &str) -> Result<(), Failure> {
     print(text.as_bytes()).map_err(Failure::silent)
 }
 
-/// Returns the bar: the wave, how many targets are through, how they are, and for how long the rollout has gone on.
-fn bar(rollout: &RolloutRecord, now_ms: u64) -> String {
+/// Returns the bar: the wave, how many targets are through, how they are, and for how long the rollout has gone on. It gets
+/// shorter where there are too few columns for all of that.
+fn bar(rollout: &RolloutRecord, now_ms: u64, columns: Option<usize>) -> String {
+    let whole = bar_of(rollout, now_ms, WIDTH);
+    let excess = columns.map_or(0, |columns| whole.chars().count().saturating_sub(columns));
+    if excess == 0 { whole } else { bar_of(rollout, now_ms, WIDTH.saturating_sub(excess).max(LEAST_WIDTH)) }
+}
+
+fn bar_of(rollout: &RolloutRecord, now_ms: u64, width: usize) -> String {
     let (through, size) = (rollout.through(), rollout.size.max(1));
-    let filled = u64::from(WIDTH) * u64::from(through) / u64::from(size);
-    let cells: String = (0..u64::from(WIDTH)).map(|cell| if cell < filled { '#' } else { '-' }).collect();
+    let filled = width as u64 * u64::from(through) / u64::from(size);
+    let cells: String = (0..width as u64).map(|cell| if cell < filled { '#' } else { '-' }).collect();
     let seconds = rollout.ended_at.unwrap_or(now_ms).saturating_sub(rollout.created_at) / 1_000;
     let elapsed = format!("{}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
     let (wave, counts) = (rollout.wave_name(), words::counts(&rollout.counts));
@@ -116,6 +125,15 @@ mod tests {
     fn the_bar_tells_wave_targets_and_time() {
         let rollout = record("running", serde_json::json!({"created_at": 1_000, "size": 4}));
         let expected = "wave 2 of 2 [##########----------] 2/4: 0 succeeded, 1 in flight, 1 failed, 0 skipped, 1:01:01";
-        assert_eq!(bar(&rollout, 3_662_000), expected);
+        assert_eq!(bar(&rollout, 3_662_000, None), expected);
+        assert_eq!(bar(&rollout, 3_662_000, Some(expected.len())), expected);
+    }
+
+    #[test]
+    fn where_there_is_little_room_the_bar_is_short_and_not_the_rest() {
+        let rollout = record("running", serde_json::json!({"created_at": 1_000, "size": 4}));
+        let expected = "wave 2 of 2 [###---] 2/4: 0 succeeded, 1 in flight, 1 failed, 0 skipped, 1:01:01";
+        assert_eq!(bar(&rollout, 3_662_000, Some(expected.len())), expected);
+        assert!(bar(&rollout, 3_662_000, Some(9)).starts_with("wave 2 of 2 [##---] 2/4: "));
     }
 }

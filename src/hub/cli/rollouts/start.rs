@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::common::duration::parse_duration;
-use crate::common::text::on_one_line;
+use crate::common::text::{count_of, on_one_line};
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::rollouts::records::{RolloutRecord, not_done, read};
@@ -161,10 +161,12 @@ impl Would {
         let restarted: usize = self.waves.iter().map(Vec::len).sum();
         let bears = match self.max_failures {
             0 => "the first failure halts it".to_owned(),
+            1 => "the second failure halts it".to_owned(),
             most => format!("more than {most} failures halt it"),
         };
         let most = self.max_unavailable;
-        let mut lines = vec![format!("would restart {restarted} of {matched} agents, {most} at once at most; {bears}")];
+        let of = count_of(matched as u64, "agent");
+        let mut lines = vec![format!("would restart {restarted} of {of}, {most} at once at most; {bears}")];
         for (number, agents) in self.waves.iter().enumerate().filter(|(_, agents)| !agents.is_empty()) {
             let name = match has_canary && number == 0 {
                 true => "canary".to_owned(),

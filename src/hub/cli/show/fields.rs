@@ -28,10 +28,11 @@ pub(in crate::hub::cli) fn age(since_ms: u64) -> String {
     show_duration(now_ms().saturating_sub(since_ms))
 }
 
-/// Returns a duration in ms, with the fraction of a second where that matters: `0.3 s`, `12 s`, `3 m`.
+/// Returns a duration in ms, as precisely as matters: `36 ms`, `1.3 s`, `12 s`, `3 m`.
 pub(in crate::hub::cli) fn took(ms: &Value) -> String {
     match ms.as_u64() {
         None => NONE.to_owned(),
+        Some(ms) if ms < 1_000 => format!("{ms} ms"),
         Some(ms) if ms < 10_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
         Some(ms) => show_duration(ms),
     }

@@ -38,6 +38,9 @@ pub(in crate::hub::cli) struct SubmitArgs {
     /// The number of failures that make a dead letter
     #[arg(long, value_name = "N")]
     max_retries: Option<u64>,
+    /// The time that its agent may take, such as 30m; then it has failed
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    time_limit: Option<u64>,
     /// A goal, by which `tasks --goal` finds it
     #[arg(long, value_name = "ID")]
     goal: Option<String>,
@@ -91,6 +94,7 @@ impl SubmitArgs {
         set("assign_to", self.assign_to.as_ref().map(|it| json!(it)));
         set("metadata", self.metadata.clone());
         set("max_retries", self.max_retries.map(|it| json!(it)));
+        set("timeout_ms", self.time_limit.map(|it| json!(it)));
         set("goal_id", self.goal.as_ref().map(|it| json!(it)));
         task
     }

@@ -72,6 +72,9 @@ pub(super) struct NewTask {
     /// The time by which it must be done, in ms since the epoch.
     #[schema(minimum = 0)]
     complete_by: Option<u64>,
+    /// The time that its agent may take, in ms; then it has failed. 0 for none.
+    #[schema(minimum = 0)]
+    timeout_ms: Option<u64>,
     /// Not offered: the list must be empty.
     #[schema(max_items = 0, value_type = Option<Vec<String>>)]
     depends_on: Option<Vec<Value>>,

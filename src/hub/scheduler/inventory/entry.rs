@@ -99,6 +99,8 @@ struct TaskEntry<'a> {
     /// The last sign of life, while it is held.
     last_sign_of_life_at: Option<u64>,
     last_progress_at: Option<u64>,
+    /// Since when its session has printed nothing: its last output, or the assignment; while it is held.
+    silent_since: Option<u64>,
     progress: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<&'a str>,
@@ -217,12 +219,14 @@ impl View {
         let held = self.task_of(agent_id);
         let task_id = held.map(|task| task.id.as_str()).or_else(|| Some(&*record.progress.as_ref()?.task_id))?;
         let progress = record.progress.as_deref().filter(|progress| *progress.task_id == *task_id);
+        let output_at = progress.and_then(|progress| progress.output_at);
         Some(TaskEntry {
             task_id,
             held: held.is_some(),
             accepted: held.is_some_and(|task| matches!(task.status, Status::Assigned { accepted: true, .. })),
             last_sign_of_life_at: self.holders.get(agent_id).map(|holding| holding.silent_since),
             last_progress_at: progress.map(|progress| progress.at),
+            silent_since: held.and_then(|task| output_at.max(task.assigned_at())),
             progress: progress.and_then(|progress| progress.progress),
             output: progress.filter(|_| detail != Detail::Page).map(|progress| progress.output.as_str()),
             output_cut: progress.is_some_and(|progress| progress.output_cut),

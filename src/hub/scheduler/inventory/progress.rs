@@ -14,6 +14,9 @@ pub struct TaskProgress {
     pub task_id: Box<str>,
     /// The time of the last report, in ms since the epoch.
     pub at: u64,
+    /// The time of the last output, in ms since the epoch.
+    #[serde(default)]
+    pub output_at: Option<u64>,
     /// The progress, in per cent, if the agent names it.
     pub progress: Option<i64>,
     /// The end of its output: at most [`MAX_OUTPUT_BYTES`], with whatever characters it has.
@@ -25,7 +28,14 @@ pub struct TaskProgress {
 impl TaskProgress {
     /// Creates the progress of a task of which nothing was reported yet.
     pub(super) fn new(task_id: &str) -> Self {
-        Self { task_id: task_id.into(), at: 0, progress: None, output: String::new(), output_cut: false }
+        Self {
+            task_id: task_id.into(),
+            at: 0,
+            output_at: None,
+            progress: None,
+            output: String::new(),
+            output_cut: false,
+        }
     }
 
     /// Adds a report.
@@ -34,6 +44,7 @@ impl TaskProgress {
         self.progress = progress.or(self.progress);
         let named = |event: &JsonText| JsonFields::of_unchecked(event.as_str(), |name| name == "text").string("text");
         if let Some(text) = event.and_then(named) {
+            self.output_at = Some(now_ms);
             self.add_output(&text);
         }
     }

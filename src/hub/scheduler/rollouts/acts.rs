@@ -26,7 +26,10 @@ impl Scheduler {
     #[must_use]
     pub fn with_rollouts(mut self, stored: Vec<Rollout>, targets: Vec<Target>, now_ms: Option<u64>) -> Self {
         self.rollouts = match now_ms {
-            Some(now_ms) => Rollouts::load(stored, targets, now_ms.saturating_add(self.policy.accept_timeout_ms)),
+            Some(now_ms) => {
+                self.agents_return_until = now_ms.saturating_add(self.policy.accept_timeout_ms);
+                Rollouts::load(stored, targets, self.agents_return_until)
+            }
             None => Rollouts::load(stored, targets, u64::MAX).resting(u64::MAX),
         };
         self
@@ -101,7 +104,7 @@ impl Scheduler {
         }
         let count = withdrawn.len();
         self.act(id, now_ms, needs, can, |driver| {
-            withdrawn.iter().for_each(|number| driver.apply(*number, Move::to(TargetState::Cancelled)));
+            withdrawn.iter().for_each(|number| driver.apply(*number, Move::anew()));
         })?;
         Ok(count)
     }

@@ -211,10 +211,8 @@ impl Driver<'_> {
     pub(super) fn apply(&mut self, number: u32, next: Move) {
         let Some(target) = self.rollout.targets.get_mut(&number).map(Arc::make_mut) else { return };
         let waits = matches!(next.state, TargetState::Pending | TargetState::Waiting { .. });
-        let state = match waits && self.rollout.state == RolloutState::Cancelled {
-            true => TargetState::Cancelled,
-            false => next.state,
-        };
+        let is_cancelled = waits && self.rollout.state == RolloutState::Cancelled;
+        let state = if is_cancelled { TargetState::Cancelled } else { next.state };
         let seq = self.rollout.seq;
         self.timers.extend(state.until().map(|at| (at, seq, Some(number))));
         let before = std::mem::replace(&mut target.state, state);
@@ -225,7 +223,7 @@ impl Driver<'_> {
         self.rollout.counts.add(&target.state);
         (target.since, target.detail) = (self.now_ms, next.detail);
         target.gap_ms = next.gap_ms.or(target.gap_ms);
-        if next.is_retry {
+        if next.is_retry && !is_cancelled {
             target.attempt += 1;
             (target.command_id, target.gap_ms) = (None, None);
         }

@@ -9,6 +9,8 @@ use crate::hub::scheduler::restart::{Restart, RunIdentity};
 pub(super) struct Facts<'a> {
     /// Whether it is connected.
     pub(super) connected: bool,
+    /// Until when an agent that is away may only be so because the hub has just started, in ms since the epoch.
+    pub(super) returns_until: u64,
     /// Its run that identified last.
     pub(super) run: &'a RunIdentity,
     /// The version that it names.
@@ -36,10 +38,11 @@ impl<'a> Fleet<'a> {
 
     /// Returns the facts of an agent and of this command; `None` if the agent is not known.
     pub(super) fn facts(self, agent_id: &str, command_id: Option<&str>) -> Option<Facts<'a>> {
-        let Scheduler { inventory, restarts, .. } = self.scheduler;
+        let Scheduler { inventory, restarts, agents_return_until, .. } = self.scheduler;
         let record = inventory.get(agent_id)?;
         Some(Facts {
             connected: self.scheduler.is_connected(agent_id),
+            returns_until: *agents_return_until,
             run: &record.run,
             version: record.about.version.as_deref(),
             cordoned: record.takes_no_task(),

@@ -10,6 +10,8 @@ use crate::hub::scheduler::rollouts::target::{FailReason, SkipReason, Target, Ta
 
 /// The largest number of characters of a target's detail.
 const MAX_DETAIL: usize = 256;
+/// How often a target that refuses for now is commanded before it has failed: one that always does would never end.
+pub(super) const MAX_TRIES: u32 = 10;
 
 /// A move of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Move {
     }
 
     /// Returns the move to a new attempt.
-    fn anew() -> Self {
+    pub(super) fn anew() -> Self {
         Self { is_retry: true, ..Self::to(TargetState::Pending) }
     }
 
@@ -67,17 +69,23 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
     }
     // What is known of the run of an agent that is away may be old.
     if !facts.connected {
-        let until = rollout.created_at.saturating_add(plan.wait_for_ms);
-        return Turn::Moves(match plan.offline {
-            OfflinePolicy::Wait if now_ms < until => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
-            OfflinePolicy::Wait | OfflinePolicy::Skip => Move::skip(SkipReason::Offline),
+        let until = match plan.offline {
+            OfflinePolicy::Wait => rollout.created_at.saturating_add(plan.wait_for_ms).max(facts.returns_until),
+            OfflinePolicy::Skip => facts.returns_until,
+        };
+        return Turn::Moves(match now_ms < until {
+            true => Move::to(TargetState::Waiting { why: WaitReason::Offline, until }),
+            false => Move::skip(SkipReason::Offline),
         });
     }
-    if facts.run.replaces(&target.run_before) == Some(true) {
-        return Turn::Moves(Move::skip(SkipReason::AlreadyRestarted));
-    }
-    if plan.expect_version.is_some() && facts.version.is_none() {
+    let expected = plan.expect_version.as_deref();
+    if expected.is_some() && facts.version.is_none() {
         return Turn::Moves(Move::skip(SkipReason::Unsupported));
+    }
+    // One that restarted, and not to the expected version, is not where the rollout shall bring it.
+    let is_as_expected = expected.is_none() || facts.version == expected;
+    if is_as_expected && facts.run.replaces(&target.run_before) == Some(true) {
+        return Turn::Moves(Move::skip(SkipReason::AlreadyRestarted));
     }
     match facts.on_restart {
         true => Turn::Occupied,
@@ -107,7 +115,7 @@ pub(super) fn next_move(
         }
         TargetState::Restarting => {
             let Some(facts) = facts else { return removed() };
-            facts.command.map_or_else(removed, |restart| restarted(restart, rollout, facts, now_ms))
+            facts.command.map_or_else(removed, |restart| restarted(restart, target, rollout, facts, now_ms))
         }
         TargetState::Soaking { run, until } => {
             let Some(facts) = facts else { return removed() };
@@ -133,14 +141,14 @@ pub(super) fn retry(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>
     let is_overdue = target.state == TargetState::Failed { why: FailReason::Overdue };
     let came_late = facts.filter(|facts| is_overdue && facts.connected).and_then(|facts| {
         let is_there = |restart: &&Restart| restart.boot_after.is_some() && restart.boot_after == facts.run.boot_id;
-        restarted(facts.command.filter(is_there)?, rollout, facts, now_ms)
+        restarted(facts.command.filter(is_there)?, target, rollout, facts, now_ms)
     });
     let is_as_expected = |next: &Move| matches!(next.state, TargetState::Soaking { .. });
     came_late.filter(is_as_expected).unwrap_or_else(Move::anew)
 }
 
 /// Returns the move of a target whose restart has come this far.
-fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
+fn restarted(restart: &Restart, target: &Target, rollout: &Rollout, facts: &Facts<'_>, now_ms: u64) -> Option<Move> {
     match restart.phase {
         RestartPhase::Commanded
         | RestartPhase::Delivered
@@ -169,13 +177,16 @@ fn restarted(restart: &Restart, rollout: &Rollout, facts: &Facts<'_>, now_ms: u6
         RestartPhase::Refused => {
             let detail = restart.refused_because().unwrap_or_default();
             Some(match restart.retry_at {
+                Some(_) if target.attempt.is_multiple_of(MAX_TRIES) => {
+                    Move::fail(FailReason::Refused).saying(&format!("{MAX_TRIES} times: {detail}"))
+                }
                 Some(until) => Move::to(TargetState::Waiting { why: WaitReason::Intensity, until }).saying(detail),
                 None => Move::fail(FailReason::Refused).saying(detail),
             })
         }
         RestartPhase::Overdue => Some(Move::fail(FailReason::Overdue)),
         RestartPhase::Revoked => Some(Move::skip(SkipReason::Removed)),
-        RestartPhase::Withdrawn => Some(Move::to(TargetState::Cancelled)),
+        RestartPhase::Withdrawn => Some(Move::anew()),
     }
 }
 

@@ -276,6 +276,7 @@ impl Rollouts {
         hasher: &mut impl Hasher,
     ) {
         let fleet = Fleet::new(scheduler, now_ms);
+        Some(scheduler.agents_return_until).filter(|until| *until > now_ms).map(&from_now).hash(hasher);
         for (seq, active) in &self.active {
             let Some(rollout) = self.all.by_seq.get(seq) else { continue };
             let Rollout { id, plan, state, wave, forgiven, .. } = &**rollout;

@@ -12,7 +12,9 @@ use crate::hub::scheduler::inventory::{Flush, LabelsRefused};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::task::Priority;
 use crate::hub::scheduler::tests::rig::{Rig, accepted, complete, submission};
-use crate::protocol::{BadLabel, Identify, JsonFields, JsonText, Labels, Restarted, Restarting, SidecarFrame};
+use crate::protocol::{
+    BadLabel, Identify, JsonFields, JsonText, Labels, PreviousEnd, Restarted, Restarting, SidecarFrame,
+};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -245,7 +247,8 @@ fn the_latest_restarts_are_told_with_why_also_those_that_nobody_wanted() {
     rig.now = 200;
     rig.drop_conn(1);
     rig.now = 250;
-    rig.join_today(2, "a", "boot-2");
+    let (previous_end, previous_end_detail) = (Some(PreviousEnd::Killed), Some("SIGKILL, as pm2 saw".to_owned()));
+    rig.join_as(2, Identify { previous_end, previous_end_detail, ..as_("a", "boot-2") });
     rig.now = 300;
     rig.scheduler.closed(2, &Closing::by_agent(Some(1000), "stopped by SIGINT"), rig.now);
     rig.now = 400;
@@ -257,15 +260,15 @@ fn the_latest_restarts_are_told_with_why_also_those_that_nobody_wanted() {
     assert_eq!(
         past[0],
         json!({
-            "at": 400, "planned": true, "why": "closed_by_agent", "away_ms": 100, "reason": "new version",
-            "command_id": "restart-1", "boot_before": "boot-2", "boot_after": "boot-3", "version": "2.0",
+            "at": 400, "planned": true, "why": "closed_by_agent", "away_ms": 100, "end": null,
+            "reason": "new version", "command_id": "restart-1", "boot_before": "boot-2", "boot_after": "boot-3", "version": "2.0",
         })
     );
     assert_eq!(
         past[1],
         json!({
-            "at": 250, "planned": false, "why": "connection_lost", "away_ms": 50, "reason": null,
-            "command_id": null, "boot_before": "boot-1", "boot_after": "boot-2", "version": null,
+            "at": 250, "planned": false, "why": "connection_lost", "away_ms": 50, "end": "killed",
+            "reason": "SIGKILL, as pm2 saw", "command_id": null, "boot_before": "boot-1", "boot_after": "boot-2", "version": null,
         })
     );
     assert_eq!(rig.stored()[0].past_restarts.len(), 2);
@@ -291,6 +294,7 @@ fn the_last_progress_of_a_task_stays_until_the_next_one_is_reported() {
     let task = rig.entry("a")["task"].clone();
     assert_eq!((&task["task_id"], &task["progress"], &task["held"]), (&json!("t"), &json!(40), &json!(true)));
     assert_eq!((&task["output"], &task["last_progress_at"]), (&json!("\u{1b}[31mred\n"), &json!(7)));
+    assert_eq!(task["silent_since"], 7, "its last output");
     let page = rig.scheduler.view();
     let page = serde_json::to_value(page.entry("a", Detail::Page, rig.now).unwrap()).unwrap();
     assert!(page["task"].get("output").is_none(), "{page}");

@@ -65,7 +65,7 @@ fn task(generation: u64) -> Task {
 }
 
 fn assigned(generation: u64) -> Event {
-    Event::HubSaid(FromHub::Assigned { task: task(generation), assigned_at: None })
+    Event::HubSaid(FromHub::Assigned { task: task(generation), assigned_at: None, timeout_ms: None })
 }
 
 fn woken(outcome: WakeOutcome) -> Event {

@@ -56,6 +56,12 @@ fn task(text: &mut Text, status: &Status) {
         "How long this run has had the task in hand; 0 without one.",
     )
     .sample(seconds(status.task.as_ref().map_or(0, |task| task.age_ms)));
+    text.family(
+        "agentcom_sidecar_task_silent_seconds",
+        Kind::Gauge,
+        "How long the session of the task in hand has shown and printed nothing; 0 without one.",
+    )
+    .sample(seconds(status.task.as_ref().map_or(0, |task| task.silent_ms)));
     text.family("agentcom_sidecar_tasks_taken_total", Kind::Counter, "Tasks taken since this run began.")
         .sample(status.counts.taken);
     let mut verdicts =

@@ -30,7 +30,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::http_server;
 use crate::sidecar::admin::handle::AdminHandle;
-use crate::sidecar::admin::status::Status;
+use crate::sidecar::admin::status::{Status, TaskPart};
 
 /// The time limit for a request's head to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -164,9 +164,14 @@ fn live(overdue_ms: u64) -> Answer {
 fn ready(status: &Status) -> Answer {
     let reasons = not_ready(status);
     if reasons.is_empty() {
-        return plain(StatusCode::OK, "ready\n".into());
+        return plain(StatusCode::OK, format!("ready\n{}", status.task.as_ref().map(task_line).unwrap_or_default()));
     }
     plain(StatusCode::SERVICE_UNAVAILABLE, reasons.iter().map(|reason| format!("{reason}\n")).collect())
+}
+
+/// Returns how long the task in hand has been silent.
+fn task_line(task: &TaskPart) -> String {
+    format!("task {}: {}, silent for {} s\n", task.task_id, task.stage, task.silent_ms / 1_000)
 }
 
 /// Returns the reasons why the sidecar is not ready; empty if [`Status::is_ready`].
@@ -231,6 +236,14 @@ mod tests {
             assert!(!status.is_ready());
             assert_eq!(not_ready(&status).len(), 1, "{:?}", not_ready(&status));
         }
+    }
+
+    #[test]
+    fn the_silence_of_a_task_is_told_beside_ready() {
+        let task = serde_json::json!({"task_id": "t", "generation": 1, "stage": "running", "waits_for": "its result",
+            "recovering": false, "age_ms": 90_000, "assigned_at_ms": null, "silent_ms": 61_500});
+        let task: TaskPart = serde_json::from_value(task).unwrap();
+        assert_eq!(task_line(&task), "task t: running, silent for 61 s\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::{private_options, regular_file, same_file};
+use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::proc_stat::ProcStat;
 
 /// The time between SIGTERM and SIGKILL for a command that must end (the legacy sidecar's figure).
@@ -23,6 +24,7 @@ const MAX_CLAIM_BYTES: u64 = 64 * 1024;
 const CLAIM: &str = "run";
 const ENDING: &str = "ending";
 const PROGRESS: &str = "progress";
+const SEEN: &str = "seen";
 
 /// The content of a claim file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,9 +123,13 @@ impl Claim {
         }
     }
 
-    /// Removes the files of a run that was ended because its result was not wanted.
-    pub(super) fn remove_ending_file(self, scratch: &Path, task_id: &str) {
-        let _ = fs::remove_file(ending_path(scratch, task_id, self.record.pid));
+    /// Gives the lock back, and removes the file of a run that was ended because its result was not wanted. In this order:
+    /// who ends the run after the look finds the lock free, and removes the file.
+    pub(super) fn finish(self, scratch: &Path, task_id: &str) {
+        let _ = self.file.unlock();
+        if !self.is_wanted() {
+            let _ = fs::remove_file(ending_path(scratch, task_id, self.record.pid));
+        }
     }
 
     fn write_record(&mut self) -> io::Result<()> {
@@ -156,6 +162,11 @@ pub(super) fn progress_path(scratch: &Path, task_id: &str) -> PathBuf {
     path_of(scratch, task_id, PROGRESS)
 }
 
+/// Returns the path of the note on the task's session that names its process.
+pub(super) fn seen_path(scratch: &Path, task_id: &str) -> PathBuf {
+    path_of(scratch, task_id, SEEN)
+}
+
 /// Ends the task's run, if there is one, and removes its files; its result is not wanted. It does not wait. Returns
 /// whether there was a claim.
 pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
@@ -168,7 +179,7 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
             // The rename comes first: from then on the supervisor knows that its result is not wanted.
             let ending = ending_path(scratch, task_id, record.pid);
             if fs::rename(&path, &ending).is_ok() {
-                terminate(record.pid);
+                end_ending_run(&ending);
             }
         }
         Ok(ClaimState::Over(record)) => {
@@ -180,7 +191,9 @@ pub(crate) fn end_run(scratch: &Path, task_id: &str) -> bool {
         }
         Err(error) => tracing::warn!(file = %path.display(), %error, "cannot look at a task's run"),
     }
-    let _ = fs::remove_file(path_of(scratch, task_id, PROGRESS));
+    for left in [PROGRESS, SEEN] {
+        let _ = fs::remove_file(path_of(scratch, task_id, left));
+    }
     claimed
 }
 
@@ -192,23 +205,29 @@ pub(super) fn end_unwanted_runs(scratch: &Path) {
         if path.extension().is_none_or(|extension| extension != ENDING) {
             continue;
         }
-        match read_state(&path) {
-            Ok(ClaimState::Running(Some(record))) => terminate(record.pid),
-            Ok(ClaimState::Over(_) | ClaimState::Unreadable) => {
-                let _ = fs::remove_file(&path);
-            }
-            Ok(ClaimState::Absent | ClaimState::Running(None)) | Err(_) => {}
-        }
+        end_ending_run(&path);
     }
 }
 
-/// Kills the command that a killed supervisor left running.
+/// Ends a run whose result is not wanted; removes its file if it has ended.
+fn end_ending_run(path: &Path) {
+    match read_state(path) {
+        Ok(ClaimState::Running(Some(record))) => terminate(record.pid),
+        Ok(ClaimState::Over(_) | ClaimState::Unreadable) => {
+            let _ = fs::remove_file(path);
+        }
+        Ok(ClaimState::Absent | ClaimState::Running(None)) | Err(_) => {}
+    }
+}
+
+/// Kills the command that a killed supervisor left running, and what is left of its process group.
 pub(super) fn kill_orphaned_command(record: &ClaimRecord) {
+    // The supervisor leads the session that they are in.
     if let Some(command) = record.command
-        && command.is_alive()
+        && (command.is_alive() || process_group::has_member_in(command.pid, record.pid))
     {
         tracing::warn!(pid = command.pid, "a command whose supervisor is gone is ended");
-        crate::sidecar::agent::wake::process_group::kill(command.pid);
+        process_group::kill(command.pid);
     }
 }
 
@@ -323,9 +342,21 @@ mod tests {
         assert!(claim.is_wanted());
         assert!(end_run(scratch.path(), "t"), "there was one");
         assert!(!claim.is_wanted());
-        claim.remove_ending_file(scratch.path(), "t");
+        claim.finish(scratch.path(), "t");
         assert!(!end_run(scratch.path(), "t"), "nothing of it is left");
         assert!(take(scratch.path(), 1).is_some(), "nothing of it is left");
+    }
+
+    #[test]
+    fn of_a_run_that_ends_while_it_is_ended_nothing_is_left() {
+        let scratch = tempfile::tempdir().unwrap();
+        let claim = take(scratch.path(), 1).unwrap();
+        let (path, ending) = (path_of(scratch.path(), "t", CLAIM), ending_path(scratch.path(), "t", u32::MAX));
+        // It was seen at work, and looked for its claim a moment before that was taken away.
+        claim.finish(scratch.path(), "t");
+        fs::rename(&path, &ending).unwrap();
+        end_ending_run(&ending);
+        assert!(!ending.exists());
     }
 
     #[test]

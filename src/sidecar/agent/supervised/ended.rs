@@ -38,7 +38,10 @@ pub(super) struct RunResult {
 pub(super) enum EndKind {
     NotStarted(io::Error),
     Exited(ExitStatus),
-    TimedOut,
+    TimedOut {
+        /// The command's time limit, ms.
+        limit_ms: u64,
+    },
     /// This process received SIGTERM.
     Signalled,
     Lost(io::Error),
@@ -46,7 +49,7 @@ pub(super) enum EndKind {
 
 impl Ended {
     /// Returns the content of the result file.
-    pub(super) fn result(&mut self, took: Duration, limit_ms: u64) -> RunResult {
+    pub(super) fn result(&mut self, took: Duration) -> RunResult {
         let dropped = self.streams[0].take_dropped();
         let [out, err] = &self.streams;
         let (text, lost) = out.kept();
@@ -71,10 +74,10 @@ impl Ended {
                 }
                 process_group::describe_exit(*status)
             }
-            EndKind::TimedOut => format!("timed out: ran longer than {limit_ms} ms and was ended"),
+            EndKind::TimedOut { limit_ms } => format!("timed out: ran longer than {limit_ms} ms and was ended"),
             EndKind::Signalled => "was ended by SIGTERM to its supervisor (is the machine going down?)".to_owned(),
             EndKind::Lost(error) => format!("was lost: {error}"),
-            EndKind::NotStarted(error) => format!("did not start: {error}; is `sh` there, and the working folder?"),
+            EndKind::NotStarted(error) => format!("did not start: {error}; is the working folder there?"),
         };
         let quoted = if err.kept().0.trim().is_empty() { text } else { err.kept().0 };
         let mut tail = quoted.trim().to_owned();

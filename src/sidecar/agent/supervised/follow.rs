@@ -1,18 +1,17 @@
-//! Follows the run of the current task: passes its output on in batches, and reports its end when its supervisor
-//! cannot. It starts nothing, and ends only what a killed supervisor left behind.
+//! Follows the run of the current task: passes its output on in batches, and has its end reported when its supervisor
+//! cannot. It starts nothing.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::common::fs::{atomic_file, regular_file};
+use crate::common::fs::regular_file;
 use crate::common::wall_clock::now_ms;
-use crate::sidecar::agent::supervised::claim_record::{self, ClaimRecord, ClaimState, claim_state, progress_path};
+use crate::sidecar::agent::supervised::claim_record::{self, ClaimState, claim_state, progress_path};
+use crate::sidecar::agent::supervised::lost::{RunsConfig, report_own_session, write_lost_run_result};
 use crate::sidecar::agent::supervised::output::{FILE_BYTES, OutputLine, cut_to_end};
 
 /// How often the progress of a run is read.
@@ -27,17 +26,6 @@ const BATCH_EVERY: Duration = Duration::from_secs(3);
 
 /// The most text in one batch, bytes.
 const BATCH_BYTES: usize = 8 * 1024;
-
-/// The folders of the runs.
-#[derive(Debug, Clone)]
-pub struct RunsConfig {
-    /// The folder of claims and progress files.
-    pub scratch_dir: PathBuf,
-    /// The results folder.
-    pub results_dir: PathBuf,
-    /// The id of this boot of the machine.
-    pub machine_boot: String,
-}
 
 /// The task that is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +109,7 @@ async fn follow_all(
 
 /// Follows one task. It never returns: the caller decides when to follow another one.
 async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mpsc::Sender<OutputBatch>) {
-    let mut reader = Reader { position: None, unparsed: Vec::new() };
+    let mut reader = Reader::default();
     let mut batches = [Batch::new("stdout"), Batch::new("stderr")];
     loop {
         let outcome = {
@@ -133,7 +121,7 @@ async fn follow(config: &RunsConfig, task: &Watched, since_ms: u64, output: &mps
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::error!(%error, "looking at a run failed; it will be tried again");
-                (Reader { position: None, unparsed: Vec::new() }, None)
+                (Reader::default(), None)
             }
         };
         let Some(lines) = found else {
@@ -160,6 +148,9 @@ fn read_progress(
     let task_id = task.task_id.as_str();
     match claim_state(&config.scratch_dir, task_id) {
         Ok(ClaimState::Running(record)) => {
+            if let Some(record) = &record {
+                reader.seen = Some((record.pid, record.claimed_at_ms));
+            }
             // Output that an earlier sidecar has read is not reported again.
             let is_new = record.is_none_or(|record| record.claimed_at_ms >= since_ms);
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), is_new);
@@ -167,12 +158,19 @@ fn read_progress(
         }
         Ok(ClaimState::Over(record)) => {
             let lines = reader.read(&progress_path(&config.scratch_dir, task_id), record.claimed_at_ms >= since_ms);
-            if task.begun_for == Some(record.generation) {
+            // A late session's wake was for an earlier generation: it is known by having been seen at work.
+            let seen = reader.seen == Some((record.pid, record.claimed_at_ms));
+            if seen || task.begun_for == Some(record.generation) {
                 write_lost_run_result(config, task_id, &record);
             }
             (reader, Some(lines))
         }
-        Ok(ClaimState::Absent | ClaimState::Unreadable) => (reader, None),
+        Ok(ClaimState::Absent | ClaimState::Unreadable) => {
+            if task.begun_for.is_some() {
+                report_own_session(config, task_id);
+            }
+            (reader, None)
+        }
         Err(error) => {
             tracing::warn!(task_id, %error, "cannot look at a task's run");
             (reader, None)
@@ -180,31 +178,12 @@ fn read_progress(
     }
 }
 
-/// Writes a failure for a run whose supervisor ended without a result: it was killed.
-fn write_lost_run_result(config: &RunsConfig, task_id: &str, record: &ClaimRecord) {
-    let path = config.results_dir.join(format!("{task_id}.json"));
-    // A run that a reboot ended is left to the machine, which may start it again.
-    if record.machine_boot != config.machine_boot || path.exists() {
-        return;
-    }
-    claim_record::kill_orphaned_command(record);
-    let reason = "run_lost: the command's supervisor was killed (by hand, or for want of memory), and how the command \
-                  ended is not known; it was ended";
-    tracing::warn!(task_id, pid = record.pid, "a run's supervisor is gone and left no result");
-    let result = json!({"status": "failed", "reason": reason});
-    match atomic_file::write_atomic(&path, result.to_string().as_bytes()) {
-        // Cleaned up during the write: the file must not pass for the result of a later assignment.
-        Ok(()) if !matches!(claim_state(&config.scratch_dir, task_id), Ok(ClaimState::Over(now)) if now == *record) => {
-            let _ = std::fs::remove_file(&path);
-        }
-        Ok(()) => {}
-        Err(error) => tracing::warn!(task_id, %error, "the end of a lost run cannot be told; it will be tried again"),
-    }
-}
-
-/// The position up to which the progress file has been read.
-#[derive(Debug)]
+/// How far a run was followed.
+#[derive(Debug, Default)]
 struct Reader {
+    /// The supervisor that was seen alive, by its pid and the time of its claim.
+    seen: Option<(u32, u64)>,
+    /// The position up to which the progress file has been read.
     position: Option<u64>,
     unparsed: Vec<u8>,
 }
@@ -272,6 +251,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn line(text: &str, left_out: u64) -> OutputLine {
@@ -302,7 +283,7 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).unwrap();
         let one = serde_json::to_string(&line("one", 0)).unwrap();
         let two = serde_json::to_string(&line("two", 0)).unwrap();
-        let mut reader = Reader { position: None, unparsed: Vec::new() };
+        let mut reader = Reader::default();
         write(&format!("{one}\n{}", &two[..10]));
         assert_eq!(reader.read(&path, true), [line("one", 0)]);
         write(&format!("{one}\n{two}\n"));
@@ -316,7 +297,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.progress");
         std::fs::write(&path, serde_json::to_string(&line("old", 0)).unwrap() + "\n").unwrap();
-        let mut reader = Reader { position: None, unparsed: Vec::new() };
+        let mut reader = Reader::default();
         assert_eq!(reader.read(&path, false), []);
     }
 
@@ -331,7 +312,7 @@ mod tests {
             machine_boot: machine_boot.to_owned(),
         };
         let task = Watched { task_id: "t".into(), begun_for };
-        read_progress(&config, &task, Reader { position: None, unparsed: Vec::new() }, 0);
+        read_progress(&config, &task, Reader::default(), 0);
         let text = std::fs::read(folder.path().join("t.json")).ok()?;
         Some(serde_json::from_slice(&text).unwrap())
     }

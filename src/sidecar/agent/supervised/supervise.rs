@@ -6,10 +6,11 @@
 //! 3. Start a process for the command, leading a process group of its own; record its id, let it proceed, and report
 //!    that it runs.
 //! 4. Pass its output on until its end, its time limit, or SIGTERM.
-//! 5. Write `<task_id>.json`, whole, unless the claim was removed meanwhile: then the result is not wanted.
+//! 5. Write `<task_id>.json`, whole, unless the command has written one itself, or the claim was removed meanwhile: then
+//!    the result is not wanted.
 //! 6. End what the command has left in its process group.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep;
 
 use crate::common::fs::{atomic_file, regular_file};
 use crate::common::logging::Redactor;
@@ -72,7 +73,7 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
     let part = arguments.next();
     let answer = match part.as_ref().and_then(|word| word.to_str()) {
         Some(DETACHED) => run_detached(),
-        Some(COMMAND_PROCESS) => run_command_process(&arguments.next().unwrap_or_default()),
+        Some(COMMAND_PROCESS) => run_command_process(arguments),
         _ => run_launcher(),
     };
     Some(match answer {
@@ -89,12 +90,25 @@ pub fn main_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Ex
 fn run_launcher() -> Result<(), String> {
     let mut request = Vec::new();
     io::stdin().read_to_end(&mut request).map_err(|e| format!("the order cannot be read: {e}"))?;
+    launch(&request)
+}
+
+/// Starts the supervisor of a session, and returns once its command runs, or its task turned out to be under way.
+///
+/// # Errors
+/// Returns why nothing was started.
+pub(crate) fn start_session(request: &RunRequest) -> Result<(), String> {
+    launch(&serde_json::to_vec(request).map_err(|e| format!("the request cannot be written: {e}"))?)
+}
+
+/// Starts the second process and waits for its answer.
+fn launch(request: &[u8]) -> Result<(), String> {
     let mut command = std::process::Command::new(program());
     command.args([SUPERVISE, DETACHED]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| format!("the supervisor did not start: {e}"))?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     if let Some(mut stdin) = stdin {
-        stdin.write_all(&request).map_err(|e| format!("the supervisor ended at once: {e}"))?;
+        stdin.write_all(request).map_err(|e| format!("the supervisor ended at once: {e}"))?;
     }
     let mut answer = String::new();
     if let Some(stdout) = stdout {
@@ -122,15 +136,16 @@ fn run_detached() -> Result<(), String> {
 
 /// Runs the command's process up to the command itself. It waits until the supervisor has recorded it: a command that
 /// is not recorded could not be ended any more.
-fn run_command_process(command: &OsStr) -> Result<(), String> {
+fn run_command_process(mut command: impl Iterator<Item = OsString>) -> Result<(), String> {
     let mut word = String::new();
     io::stdin().read_line(&mut word).map_err(|e| format!("the supervisor does not answer: {e}"))?;
     if word != PROCEED {
         return Err("the supervisor ended before the command began".to_owned());
     }
-    let mut shell = std::process::Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null());
-    exec_in_place(shell).map_err(|e| format!("sh did not start: {e}"))
+    let name = command.next().unwrap_or_default();
+    let mut program = std::process::Command::new(&name);
+    program.args(command).stdin(Stdio::null());
+    exec_in_place(program).map_err(|e| format!("{} did not start: {e}", name.display()))
 }
 
 fn exec_in_place(mut command: std::process::Command) -> io::Result<()> {
@@ -194,7 +209,7 @@ async fn supervise(request: RunRequest) {
         }
     };
     // 5
-    let RunResult { fields: mut result, is_unread } = ended.result(began.elapsed(), request.timeout_ms);
+    let RunResult { fields: mut result, is_unread } = ended.result(began.elapsed());
     if is_unread {
         keep_printed(&request, ended.printed(), &mut result);
     }
@@ -203,9 +218,7 @@ async fn supervise(request: RunRequest) {
     if let Some(leader) = ended.leader {
         end_group(leader).await;
     }
-    if !claim.is_wanted() {
-        claim.remove_ending_file(&request.scratch_dir, &request.task_id);
-    }
+    claim.finish(&request.scratch_dir, &request.task_id);
 }
 
 /// Keeps what the command printed, since its result cannot be passed on, and says where.
@@ -227,7 +240,7 @@ fn write_started(request: &RunRequest) -> io::Result<()> {
 
 fn spawn(request: &RunRequest) -> io::Result<Child> {
     let mut command = Command::new(program());
-    command.args([SUPERVISE, COMMAND_PROCESS]).arg(&request.command).current_dir(&request.cwd).kill_on_drop(false);
+    command.args([SUPERVISE, COMMAND_PROCESS]).args(&request.command).current_dir(&request.cwd).kill_on_drop(false);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     process_group::lead(&mut command);
     command.spawn()
@@ -243,14 +256,14 @@ async fn watch(request: &RunRequest, child: &mut Child, leader: Option<u32>, mut
     let mut streams = new_streams(request);
     let mut progress = Progress::create(&progress_path(&request.scratch_dir, &request.task_id));
     let mut pipes = Pipes::of(child);
-    let limit = tokio::time::Instant::now() + Duration::from_millis(request.timeout_ms);
+    let mut time_is_over = std::pin::pin!(time_limit(request.timeout_ms));
     let mut every = tokio::time::interval(PROGRESS_EVERY);
     let kind = loop {
         let [out, err] = &mut streams;
         tokio::select! {
             biased;
             () = stop.recv() => break EndKind::Signalled,
-            () = sleep_until(limit) => break EndKind::TimedOut,
+            limit_ms = &mut time_is_over => break EndKind::TimedOut { limit_ms },
             status = child.wait() => break status.map_or_else(EndKind::Lost, EndKind::Exited),
             _ = every.tick() => progress.write([out, err]),
             () = pipes.read(out, err), if pipes.are_open() => {}
@@ -270,6 +283,17 @@ async fn watch(request: &RunRequest, child: &mut Child, leader: Option<u32>, mut
     err.finish();
     progress.write([out, err]);
     Ended { kind, streams, leader }
+}
+
+/// Waits for the end of the command's time, and returns how long that was, ms. A session has no limit of its own.
+async fn time_limit(limit_ms: Option<u64>) -> u64 {
+    match limit_ms {
+        Some(limit_ms) => {
+            sleep(Duration::from_millis(limit_ms)).await;
+            limit_ms
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Receives SIGTERM.
@@ -306,11 +330,12 @@ async fn end_group(leader: u32) {
     }
 }
 
-/// Writes the result where the sidecar finds it, and retries until it is written.
+/// Writes the result where the sidecar finds it, and retries until it is written. One that the command has left there
+/// counts.
 async fn write_result(request: &RunRequest, claim: &Claim, result: &JsonFields) {
     let path = request.results_dir.join(format!("{}.json", request.task_id));
     let bytes = result.to_text();
-    while claim.is_wanted() {
+    while claim.is_wanted() && !path.exists() {
         // A failure is not logged: this process has no log, and the sidecar on the same disk reports the same failure.
         if atomic_file::write_atomic(&path, bytes.as_str().as_bytes()).is_ok() {
             if !claim.is_wanted() {

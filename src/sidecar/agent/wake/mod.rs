@@ -65,6 +65,9 @@ pub struct WakeOrder {
     /// that the kernel would refuse (128 KiB with its name) is left empty and handed over in a file of mode 0600 whose
     /// path is in `<NAME>_FILE`; the file stays until [`WakeRunner::clean_up`].
     pub env: Vec<(String, String)>,
+    /// The request of `agentcom-sidecar session`, if the command may call that: handed over in such a file, whatever its
+    /// length.
+    pub session: Option<String>,
     /// The command's time limit, ms.
     pub timeout_ms: u64,
     /// The folder in which the command runs.
@@ -206,7 +209,10 @@ fn prepare(scratch: &std::path::Path, order: &WakeOrder) -> Result<Prepared, Str
     if !order.cwd.is_dir() {
         return Err(format!("the wake command cannot run in {}: no such folder; create it", order.cwd.display()));
     }
-    let env = task_environment::fit(scratch, &order.task_id, &order.env)?;
+    let mut env = task_environment::fit(scratch, &order.task_id, &order.env)?;
+    if let Some(session) = &order.session {
+        env.push(task_environment::in_file(scratch, &order.task_id, task_environment::SESSION, session)?);
+    }
     let label = format!("{}.{}.{}", order.task_id, order.generation, order.attempt);
     Ok((env, OutputFile::create(scratch, &label)))
 }

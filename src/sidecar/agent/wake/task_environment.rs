@@ -10,6 +10,9 @@ use crate::common::fs::private_options;
 /// The longest `NAME=value` with its closing NUL that Linux accepts, bytes (`MAX_ARG_STRLEN`, 32 pages of 4 KiB).
 const MAX_VARIABLE_BYTES: usize = 128 * 1024;
 
+/// The name of the request of `agentcom-sidecar session`: the variable `TASK_SESSION_FILE` names its file.
+pub(crate) const SESSION: &str = "TASK_SESSION";
+
 /// The extension of value files: `<task_id>.<NAME>.value`.
 const EXTENSION: &str = "value";
 
@@ -23,23 +26,32 @@ pub(super) fn fit(scratch: &Path, task_id: &str, env: &[(String, String)]) -> Re
             fitting.push((name.clone(), value));
             continue;
         }
-        let path = scratch.join(format!("{task_id}.{name}.{EXTENSION}"));
-        write_private(scratch, &path, value.as_bytes()).map_err(|e| {
-            format!(
-                "{name} has {} bytes, too many for an environment variable, and {} cannot be written: {e}; \
-                     make room, or let this user write there",
-                value.len(),
-                path.display()
-            )
-        })?;
+        let file = in_file(scratch, task_id, name, &value)?;
         tracing::warn!(
-            task_id, variable = name, bytes = value.len(), file = %path.display(),
+            task_id,
+            variable = name,
+            bytes = value.len(),
+            file = file.1,
             "too long for an environment variable: left empty, the value is in the file that {name}_FILE names"
         );
         fitting.push((name.clone(), String::new()));
-        fitting.push((format!("{name}_FILE"), path.to_string_lossy().into_owned()));
+        fitting.push(file);
     }
     Ok(fitting)
+}
+
+/// Hands a value over in a file, and returns the variable that names it.
+pub(super) fn in_file(scratch: &Path, task_id: &str, name: &str, value: &str) -> Result<(String, String), String> {
+    let path = scratch.join(format!("{task_id}.{name}.{EXTENSION}"));
+    write_private(scratch, &path, value.as_bytes()).map_err(|e| {
+        format!(
+            "{name} has {} bytes and goes into a file, and {} cannot be written: {e}; make room, or let this user write \
+             there",
+            value.len(),
+            path.display()
+        )
+    })?;
+    Ok((format!("{name}_FILE"), path.to_string_lossy().into_owned()))
 }
 
 /// Removes the value files of a task; a file that cannot be removed is logged and left.

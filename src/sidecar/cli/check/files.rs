@@ -121,7 +121,8 @@ pub(super) fn results_folder(config: &Config) -> Finding {
 /// configured.
 pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
     let folder = config.repo_dir.as_deref()?;
-    let hooks = config.hooks.on_task_start.is_some() || config.hooks.on_task_result.is_some();
+    let hooks = [&config.hooks.on_task_start, &config.hooks.on_task_result, &config.hooks.on_message];
+    let hooks = hooks.into_iter().any(Option::is_some);
     let is_used = hooks || config.shell_commands.enabled;
     if folder.is_dir() {
         let found = format!("{} is there", folder.display());

@@ -19,17 +19,30 @@ use crate::sidecar::hub_connection::{ConnectionConfig, dial};
 /// The time limit of the probe connection's closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returns a finding for each step. After a failed step, those that depend on it are left out.
-pub(super) async fn check(config: &Config) -> Vec<Finding> {
+/// Whose hub answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HubKind {
+    /// The one of this project.
+    Ours,
+    /// AgentCom's own.
+    Legacy,
+}
+
+/// Returns a finding for each step, and whose hub it is where that is known. After a failed step, those that depend on it
+/// are left out.
+pub(super) async fn check(config: &Config) -> (Vec<Finding>, Option<HubKind>) {
     let mut findings = Vec::new();
+    let mut hub = None;
     let reached = check_connection(config, &mut findings).await;
     if let Some(found) = config.token_file.as_deref().and_then(|path| read_token(path).err()) {
         let then = "put the token there, readable for the user that runs the sidecar; no restart is needed";
         findings.push(problem("token", format!("`token_file` is {found}")).then(then));
     } else if reached {
-        findings.push(check_token(config).await);
+        let (finding, kind) = check_token(config).await;
+        findings.push(finding);
+        hub = kind;
     }
-    findings
+    (findings, hub)
 }
 
 fn problem(check: &'static str, why: impl std::fmt::Display) -> Finding {
@@ -128,12 +141,14 @@ pub(super) fn api_base(config: &Config) -> Result<String, String> {
     }
 }
 
-/// Checks whether the hub accepts the agent's token.
-async fn check_token(config: &Config) -> Finding {
+/// Checks whether the hub accepts the agent's token. Only the hub of this project tells whose it is.
+async fn check_token(config: &Config) -> (Finding, Option<HubKind>) {
     use token::TokenStatus;
     let base = match api_base(config) {
         Ok(base) => base,
-        Err(why) => return Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")),
+        Err(why) => {
+            return (Finding::warning("token", format!("the hub's HTTP address cannot be told: {why}")), None);
+        }
     };
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let agent = &config.agent_id;
@@ -141,7 +156,13 @@ async fn check_token(config: &Config) -> Finding {
         "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
         config.path.display()
     );
-    match token::token_status(&base, agent, &config.token, limit, &config.transport()).await {
+    let status = token::token_status(&base, agent, &config.token, limit, &config.transport()).await;
+    let hub = match &status {
+        Ok(TokenStatus::Ours) => Some(HubKind::Ours),
+        Ok(TokenStatus::Known) => Some(HubKind::Legacy),
+        Ok(TokenStatus::Anothers | TokenStatus::Unknown | TokenStatus::Unclear { .. }) | Err(_) => None,
+    };
+    let finding = match status {
         Ok(TokenStatus::Ours) => {
             Finding::ok("token", format!("{base} takes it as {agent:?}'s (asked over HTTP, without an identify)"))
         }
@@ -159,5 +180,6 @@ async fn check_token(config: &Config) -> Finding {
         }
         Err(error) => Finding::warning("token", format!("cannot be asked about: {error}"))
             .then("set `hub_api_url` to the hub's HTTP address, if it is not where its WebSocket is"),
-    }
+    };
+    (finding, hub)
 }

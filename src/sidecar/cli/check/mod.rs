@@ -9,6 +9,7 @@ mod pm2;
 mod running;
 mod secrets;
 mod stored;
+mod task;
 mod tls_files;
 mod wake;
 
@@ -100,9 +101,12 @@ fn run_checks(loaded: &Loaded, report: &mut Report<ExitCode>, runtime: Runtime) 
     report.extend(tls_files::check(config));
     let status = holder.as_ref().and_then(|_| running::status(config));
     report.extend(status.as_ref().map(running::overridden).unwrap_or_default());
+    report.extend(status.as_ref().and_then(|status| status.task.as_ref()).map(task::check));
     let known = status.as_ref().map(identity::Known::of_sidecar).unwrap_or_default();
     runtime.block_on(async {
-        let at_hub = hub::check(config).await;
+        let (at_hub, kind) = hub::check(config).await;
+        report.extend(kind.into_iter().flat_map(|kind| wake::never_asked(config, kind)));
+        report.extend(wake::room_messages(config, kind));
         let known = match at_hub.iter().any(Finding::is_problem) {
             true => known,
             false => known.and_of_hub(config).await,

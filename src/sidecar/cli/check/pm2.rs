@@ -46,8 +46,18 @@ pub(super) async fn secrets() -> Vec<Finding> {
 }
 
 fn check_apps(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<&Holder>) -> Vec<Finding> {
-    let ours: Vec<&Pm2Process> = list.iter().filter(|app| serves(app, config)).collect();
+    // A start script that hands over to ours is known by its process.
+    let is_holder = |app: &Pm2Process| app.pid.is_some() && app.pid == holder.and_then(|holder| holder.pid);
+    let ours: Vec<&Pm2Process> = list.iter().filter(|app| is_holder(app) || serves(app, config)).collect();
     match ours.as_slice() {
+        [] if list.iter().any(|app| is_another_in_the_folder(app, config)) => {
+            let others: Vec<_> =
+                list.iter().filter(|app| is_another_in_the_folder(app, config)).map(app_label).collect();
+            let found = format!("another program runs in this folder: {}", others.join(", "));
+            let todo = "start no second one beside it; if it is a Node sidecar, this one takes its place under its name \
+                        (docs/operating.md, \"In place of Node sidecars\")";
+            vec![Finding::warning("pm2", found).then(todo)]
+        }
         [] => {
             let found = format!(
                 "its daemon at {} lists {} apps, and none runs with this configuration",
@@ -102,16 +112,26 @@ fn serves(app: &Pm2Process, config: &Config) -> bool {
         return false;
     };
     let file = cwd.join(named.as_deref().unwrap_or(Path::new("config.json")));
-    let same = |one: &Path, other: &Path| match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        (Err(_), _) | (_, Err(_)) => one == other,
-    };
-    if same(&file, &config.path) {
+    if is_same(&file, &config.path) {
         return true;
     }
     // Another configuration may name the same journal.
     let journal = |config: &Config| atomic_file::resolve(&config.queue_file).ok();
     Config::load(&file).is_ok_and(|theirs| journal(&theirs.config).is_some_and(|path| Some(path) == journal(config)))
+}
+
+/// Returns whether the app runs something else in the configuration's folder.
+fn is_another_in_the_folder(app: &Pm2Process, config: &Config) -> bool {
+    let folder = atomic_file::folder_of(&config.path);
+    let runs = matches!(app.status, ProcessStatus::Online | ProcessStatus::Launching | ProcessStatus::WaitingRestart);
+    runs && !serves(app, config) && app.launch.cwd.as_ref().is_some_and(|cwd| is_same(cwd, folder))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), _) | (_, Err(_)) => one == other,
+    }
 }
 
 fn app_label(app: &Pm2Process) -> String {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::common::fs::atomic_file::folder_of;
 use crate::common::fs::{is_executable, regular_file};
+use crate::sidecar::agent::executor::{DEFAULT_TARGET, WAKE_TARGET};
 use crate::sidecar::cli::check::Finding;
+use crate::sidecar::cli::check::hub::HubKind;
 use crate::sidecar::config::Config;
 use crate::sidecar::exit_code::ExitCode;
 
@@ -18,11 +20,21 @@ const SHELL_WORDS: [&str; 20] = [
     "trap", "true", "umask", "until", "while",
 ];
 
+/// The program of a Node sidecar, in its folder.
+const NODE_SIDECAR: &str = "index.js";
+
+/// The targets of a legacy hub's routing decisions. Source: its `task_router.ex` and `scheduler.ex`.
+const LEGACY_TARGETS: [&str; 4] = ["sidecar", "ollama", "claude", WAKE_TARGET];
+
 /// Returns a finding for each command.
 pub(super) fn commands(config: &Config) -> Vec<Finding> {
     let config_folder = folder_of(&config.path);
     let mut findings = vec![match &config.wake_command {
         Some(line) => check_command("wake", "wake_command", line, config_folder),
+        None if config.executors.iter().any(|executor| executor.target == DEFAULT_TARGET) => Finding::ok(
+            "wake",
+            "no `wake_command`: `executors.default` takes every task without an executor of its own",
+        ),
         None => Finding::warning("wake", "no `wake_command`: a task waits for an agent that finds it by itself").then(
             "set `wake_command` to the shell line that wakes the agent (docs/operating.md, \"Onboard an agent\")",
         ),
@@ -35,13 +47,56 @@ pub(super) fn commands(config: &Config) -> Vec<Finding> {
             config_folder,
         ));
     }
-    let hooks =
-        [("hooks.on_task_start", &config.hooks.on_task_start), ("hooks.on_task_result", &config.hooks.on_task_result)];
+    let hooks = [
+        ("hooks.on_task_start", &config.hooks.on_task_start),
+        ("hooks.on_task_result", &config.hooks.on_task_result),
+        ("hooks.on_message", &config.hooks.on_message),
+    ];
     let hooks_run_in = config.repo_dir.as_deref().unwrap_or(config_folder);
     for (key, line) in hooks {
         findings.extend(line.as_ref().map(|line| check_command("hook", key, line, hooks_run_in)));
     }
     findings
+}
+
+/// Returns a warning for each command that no task of this hub reaches.
+pub(super) fn never_asked(config: &Config, hub: HubKind) -> Vec<Finding> {
+    let has_default = config.executors.iter().any(|executor| executor.target == DEFAULT_TARGET);
+    let is_asked = |target: &str| match hub {
+        HubKind::Ours => target == DEFAULT_TARGET,
+        HubKind::Legacy => target == DEFAULT_TARGET || LEGACY_TARGETS.contains(&target),
+    };
+    let (why, todo) = match hub {
+        HubKind::Ours => ("this hub routes no task to a target", "name it `default`, or take it out"),
+        HubKind::Legacy => (
+            "a legacy hub routes to `sidecar`, `ollama`, `claude` or `wake`",
+            "name it after one of these, or `default`, or take it out",
+        ),
+    };
+    let unasked = config.executors.iter().filter(|executor| !is_asked(&executor.target));
+    let warning = |key: String, why: &str| Finding::warning("routing", format!("`{key}` is never asked: {why}"));
+    let mut findings: Vec<Finding> =
+        unasked.map(|executor| warning(format!("executors.{}", executor.target), why).then(todo)).collect();
+    if hub == HubKind::Ours && has_default && config.wake_command.is_some() {
+        let why = "this hub routes no task to a target, and `executors.default` takes what is routed nowhere";
+        findings.push(warning("wake_command".to_owned(), why).then("take one of the two out"));
+    }
+    findings
+}
+
+/// Warns where a Node sidecar's folder is taken over, and what that does for messages in rooms would be done no more.
+pub(super) fn room_messages(config: &Config, hub: Option<HubKind>) -> Option<Finding> {
+    let is_node_sidecars = folder_of(&config.path).join(NODE_SIDECAR).is_file();
+    // This project's hub has no rooms.
+    if !is_node_sidecars || hub == Some(HubKind::Ours) || config.hooks.on_message.is_some() {
+        return None;
+    }
+    let found =
+        "the Node sidecar of this folder wakes its agent for each message in a room; this one does nothing with them";
+    Some(
+        Finding::warning("hook", found)
+            .then("set `hooks.on_message`, if that is wanted (docs/configuration.md, \"Hooks\")"),
+    )
 }
 
 /// Checks whether the program of `line`, which is run in `folder`, can be found and executed.
@@ -130,6 +185,45 @@ fn find_program(word: &str, folder: &Path, path: Option<&OsStr>) -> Option<PathB
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unasked(more: &str, hub: HubKind) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, format!(r#"{{"agent_id": "a", "token": "tttt", "hub_url": "ws://h/ws", {more}}}"#))
+            .unwrap();
+        never_asked(&Config::load(&path).unwrap().config, hub).iter().map(Finding::as_sentence).collect()
+    }
+
+    #[test]
+    fn an_executor_that_no_task_of_the_hub_reaches_is_found() {
+        let executors = r#""wake_command": "w", "executors": {"claude": {"command": "c"}, "gpu": {"command": "g"},
+            "default": {"command": "d"}}"#;
+        let found = unasked(executors, HubKind::Legacy);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("`executors.gpu` is never asked"), "{found:?}");
+        let found = unasked(executors, HubKind::Ours).join("; ");
+        for key in ["`executors.claude`", "`executors.gpu`", "`wake_command` is never asked"] {
+            assert!(found.contains(key), "{key}: {found}");
+        }
+        assert!(!found.contains("`executors.default` is"), "{found}");
+        assert_eq!(unasked(r#""wake_command": "w""#, HubKind::Ours), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_folder_of_a_node_sidecar_needs_a_hook_for_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let config = |more: &str| {
+            std::fs::write(&path, format!(r#"{{"agent_id": "a", "token": "tttt", "hub_url": "ws://h/ws"{more}}}"#))
+                .unwrap();
+            Config::load(&path).unwrap().config
+        };
+        assert!(room_messages(&config(""), None).is_none());
+        std::fs::write(folder.path().join(NODE_SIDECAR), "").unwrap();
+        assert!(room_messages(&config(""), Some(HubKind::Legacy)).unwrap().as_sentence().contains("hooks.on_message"));
+        assert!(room_messages(&config(""), Some(HubKind::Ours)).is_none());
+        assert!(room_messages(&config(r#", "hooks": {"on_message": "true"}"#), None).is_none());
+    }
 
     #[test]
     fn the_first_plain_word_is_the_command() {

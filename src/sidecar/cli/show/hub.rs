@@ -1,22 +1,23 @@
 //! Formats what is known of the hub and the way to it: the row, what is wrong, and what overrides the configuration.
 
 use crate::common::cli::quoted::quoted;
+use crate::common::text::count_of;
 use crate::sidecar::admin::status::Status;
-use crate::sidecar::cli::show::{count_u64, duration};
+use crate::sidecar::cli::show::duration;
 
 /// Returns the row about the hub.
 pub(super) fn row(status: &Status) -> String {
     let hub = &status.hub;
     if let Some(dialing) = &hub.dialing {
         let since = duration(dialing.for_ms);
-        return format!("{} for {since}, {}; {}", dialing.what, count_u64(hub.reconnects, "reconnect"), hub.url);
+        return format!("{} for {since}, {}; {}", dialing.what, count_of(hub.reconnects, "reconnect"), hub.url);
     }
     let proxy = hub.proxy.as_ref().map(|proxy| format!(", through the proxy {proxy}")).unwrap_or_default();
     let since = hub.online_for_ms.map(|ms| format!(" for {}", duration(ms))).unwrap_or_default();
     // While the hub is away the last latency is out of date.
     let latency = hub.latency_ms.filter(|_| hub.online_for_ms.is_some());
     let latency = latency.map(|ms| format!(", answers in {}", duration(ms))).unwrap_or_default();
-    format!("{}{since}{latency}{proxy}, {}; {}", hub.link, count_u64(hub.reconnects, "reconnect"), hub.url)
+    format!("{}{since}{latency}{proxy}, {}; {}", hub.link, count_of(hub.reconnects, "reconnect"), hub.url)
 }
 
 /// Returns whether there is no connection, and a reason is known.

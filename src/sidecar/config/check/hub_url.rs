@@ -2,6 +2,8 @@
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
+use crate::common::http_client::addresses::has_wrong_port;
+
 /// The allowed values, for error messages.
 pub(super) const ALLOWED: &str = "a WebSocket address such as ws://localhost:4000/ws or wss://hub.example/ws";
 
@@ -32,6 +34,9 @@ pub(super) fn check(url: &str) -> Result<(), Wrong> {
         Some("https") => return wrong(format!("{ALLOWED}: write wss:// instead of https://")),
         Some(_) | None => return wrong(ALLOWED.to_owned()),
     }
+    if has_wrong_port(&uri) {
+        return wrong(format!("{ALLOWED}: a port is a number from 1 to 65535"));
+    }
     match uri.host() {
         Some(host) if !host.is_empty() => Ok(()),
         Some(_) | None => wrong(format!("{ALLOWED}: the host is missing")),
@@ -51,7 +56,9 @@ mod tests {
 
     #[test]
     fn refuses_what_no_socket_opens() {
-        for url in ["", "hub", "hub:4000/ws", "ftp://hub/ws", "ws://", "ws:///ws", "ws://a b/ws", "://x"] {
+        for url in
+            ["", "hub", "hub:4000/ws", "ftp://hub/ws", "ws://", "ws:///ws", "ws://a b/ws", "://x", "ws://h:99999/ws"]
+        {
             assert!(check(url).is_err(), "{url}");
         }
     }

@@ -137,18 +137,28 @@ impl<'a> Reader<'a> {
 
     pub(in crate::sidecar::config) fn hooks(&mut self, key: &'static str) -> Hooks {
         let allowed = "an object such as {\"on_task_start\": \"./hook start\"}";
-        let none = Hooks { on_task_start: None, on_task_result: None, timeout_ms: bounds::HOOK_TIMEOUT.default };
+        let timeout_ms = bounds::HOOK_TIMEOUT.default;
+        let none = Hooks { on_task_start: None, on_task_result: None, on_message: None, timeout_ms };
         let Some(members) = self.object(key, allowed) else { return none };
         let mut line = |name: &str| {
             let node = not_null(members, name)?;
             self.command(node, &format!("hooks.{name}"))
         };
-        let (on_task_start, on_task_result) = (line("on_task_start"), line("on_task_result"));
-        Hooks { on_task_start, on_task_result, timeout_ms: self.timeout(members, bounds::HOOK_TIMEOUT) }
+        let (on_task_start, on_task_result, on_message) =
+            (line("on_task_start"), line("on_task_result"), line("on_message"));
+        Hooks { on_task_start, on_task_result, on_message, timeout_ms: self.timeout(members, bounds::HOOK_TIMEOUT) }
     }
 
     pub(in crate::sidecar::config) fn resource_report_interval(&mut self, key: &'static str) -> u64 {
-        let spec = bounds::RESOURCE_REPORT_INTERVAL;
+        self.off_or_number(key, bounds::RESOURCE_REPORT_INTERVAL)
+    }
+
+    pub(in crate::sidecar::config) fn task_timeout(&mut self, key: &'static str) -> Option<u64> {
+        Some(self.off_or_number(key, bounds::TASK_TIMEOUT)).filter(|limit| *limit > 0)
+    }
+
+    /// Reads a number within bounds, or 0 for off.
+    fn off_or_number(&mut self, key: &'static str, spec: NumberKey) -> u64 {
         match self.present(key) {
             None => spec.default,
             Some(node) if matches!(node.value, Value::Number("0")) => 0,

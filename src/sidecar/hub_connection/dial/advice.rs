@@ -119,10 +119,17 @@ fn explain_redirect(uri: &Uri, location: Option<&str>) -> String {
             dial::with_scheme(&target, if addresses::is_tls(&target) { "wss" } else { "ws" })
         ),
         (None, Some(location)) => {
-            format!("it redirects to {:?}, which is no address of a hub", first_chars(location, BODY_EXCERPT_CHARS))
+            let shown = first_chars(without_secrets(location), BODY_EXCERPT_CHARS);
+            format!("it redirects to {shown:?}, which is no address of a hub")
         }
         (None, None) => "it redirects without saying where to; check hub_url".to_owned(),
     }
+}
+
+/// Returns the part of a text that is no URL in which a URL would have no secret: what follows its user, without its query.
+fn without_secrets(location: &str) -> &str {
+    let end = location.find(['?', '#']).unwrap_or(location.len());
+    location[..end].rsplit('@').next().unwrap_or_default()
 }
 
 /// Returns the absolute URL that a `Location` means.
@@ -160,6 +167,7 @@ mod tests {
             ("/socket", "write ws://hub.example:4000/socket into `hub_url`"),
             ("//new.example/ws", "write ws://new.example/ws into `hub_url`"),
             ("mailto:admin", "\"mailto:admin\", which is no address of a hub"),
+            ("http://me:s3cret@h/w s?token=s3cret", "\"h/w s\", which is no address of a hub"),
         ] {
             let text = refused("ws://hub.example:4000/ws", 301, Some(location), "");
             assert!(text.contains(expected) && !text.contains("s3cret"), "{text}");

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::machine::{
     LateSession, OpenRestart, Outcome, ParkedTask, PersistedJob, RestartLedger, Returned, Stage, Task, TaskId,
-    Timestamp, Verdict,
+    TimeLimit, Timestamp, Verdict,
 };
 use crate::protocol::stored_fields;
 
@@ -31,6 +31,7 @@ fn persisted(stage: Stage) -> PersistedJob {
         woken: Some(2),
         machine_boot: "b".into(),
         assigned_at: Some(42),
+        limit: Some(TimeLimit { limit_ms: 600_000, until: Timestamp::from_millis(9), warned: true }),
     }
 }
 
@@ -329,7 +330,14 @@ fn a_task_takes_no_more_room_than_its_assignment_twice() {
     let metadata = nested(100_000);
     let payload = format!(r#"{{"description":"d","metadata":{metadata}}}"#);
     let task = Task { id: TaskId::new("t").unwrap(), generation: 1, payload: payload.as_str().into() };
-    let job = PersistedJob { task, stage: Stage::Running, woken: None, machine_boot: String::new(), assigned_at: None };
+    let job = PersistedJob {
+        task,
+        stage: Stage::Running,
+        woken: None,
+        machine_boot: String::new(),
+        assigned_at: None,
+        limit: None,
+    };
     let with = to_bytes(&Journal { job: Some(job), ..Journal::default() }, &JsonFields::default()).len();
     let grown = with - to_bytes(&Journal::default(), &JsonFields::default()).len();
     assert!(grown <= 2 * payload.len() + 2_000, "{grown} bytes for {}", payload.len());

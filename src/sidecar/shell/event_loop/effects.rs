@@ -177,7 +177,11 @@ impl Sidecar {
     fn pass_on(&mut self) {
         let now = self.clock.now().as_millis();
         match self.offered.take() {
-            Some(Offered::Output(batch)) => self.send_frame(output_frame(batch, now)),
+            Some(Offered::Output(mut batch)) => {
+                // A session without the configuration could not take the token out.
+                batch.text = self.redactor.clean(batch.text);
+                self.send_frame(output_frame(batch, now));
+            }
             Some(Offered::Resources(figures)) => self.send_frame(resource_frame(&self.identity, figures, now)),
             None => {}
         }

@@ -57,6 +57,7 @@ fn a_task_is_kept(task: &Task) {
         woken: Some(1),
         machine_boot: "b".into(),
         assigned_at: None,
+        limit: None,
     };
     let parked = vec![ParkedTask::UnderWay(persisted.clone())];
     reads_back(&Journal { job: Some(persisted), parked, ..Journal::default() });
@@ -137,9 +138,9 @@ fn an_order_to_run_a_command_is_read_as_it_was_given() {
         let order = RunRequest {
             task_id: "t".into(),
             generation: u64::MAX,
-            command,
+            command: RunRequest::shell(&command),
             cwd: "/".into(),
-            timeout_ms: 1,
+            timeout_ms: Some(1),
             results_dir: "/r".into(),
             scratch_dir: "/s".into(),
             machine_boot: "b".into(),

@@ -185,7 +185,8 @@ impl Bench {
     fn unavailable(&self) -> usize {
         let scheduler = &self.scheduler;
         let is_unavailable = |target: &&Arc<Target>| {
-            let away_since_command = target.command_id.is_some() && !scheduler.is_connected(&target.agent_id);
+            let was_commanded = target.command_id.is_some() && target.state != TargetState::Cancelled;
+            let away_since_command = was_commanded && !scheduler.is_connected(&target.agent_id);
             let is_on_it = matches!(target.state, TargetState::Restarting | TargetState::Soaking { .. });
             let by_anybody = scheduler.restarts().open_for(&target.agent_id).is_some();
             scheduler.inventory().get(&target.agent_id).is_some() && (by_anybody || is_on_it || away_since_command)

@@ -104,6 +104,19 @@ fn a_rollout_that_is_started_after_the_start_does_not_rest() {
 }
 
 #[test]
+fn right_after_a_start_of_the_hub_who_is_away_is_waited_for_a_while() {
+    let mut bench = Bench::with(&["a", "b", "c"]);
+    bench.crash();
+    bench.join("a");
+    bench.start(Plan { max_unavailable: Amount::Number(3), ..Plan::default() }, &["a", "b", "c"]);
+    assert_eq!(bench.targets(), ["restarting", "waiting(offline)", "waiting(offline)"]);
+    bench.join("b");
+    assert_eq!(bench.targets(), ["restarting", "restarting", "waiting(offline)"]);
+    bench.wait(REST_MS);
+    assert_eq!(bench.target("c"), "skipped(offline)");
+}
+
+#[test]
 fn operators_may_act_while_it_rests() {
     let mut bench = Bench::with(&THREE);
     bench.start(Plan::default(), &THREE);

@@ -72,7 +72,7 @@ fn a_recall_withdraws_what_has_not_reached_its_agent() {
     bench.operate(|scheduler, now| scheduler.pause_rollout("r", now)).unwrap();
     assert_eq!(bench.operate(|scheduler, now| scheduler.recall_rollout("r", now)), Ok(1));
     assert_eq!((bench.phase("r-0"), bench.phase("r-1")), (RestartPhase::Delivered, RestartPhase::Withdrawn));
-    assert_eq!(bench.targets(), ["restarting", "cancelled", "pending", "pending"]);
+    assert_eq!(bench.targets(), ["restarting", "pending", "pending", "pending"]);
     assert!(bench.scheduler.restarts().open_for("b").is_none() && bench.scheduler.restarts.index_is_right());
 }
 
@@ -87,6 +87,29 @@ fn an_agent_whose_command_was_withdrawn_does_not_hear_of_it_when_it_returns() {
     assert_eq!((bench.state(), bench.rollout().ended_at), (RolloutState::Cancelled, Some(bench.now)));
     bench.join("a");
     assert_eq!(bench.commanded().len(), 0);
+}
+
+#[test]
+fn a_target_whose_command_was_withdrawn_has_its_turn_again_once_the_rollout_goes_on() {
+    let mut bench = Bench::with(&["a", "b"]);
+    bench.start(Plan::default(), &["a", "b"]);
+    bench.leave("a");
+    bench.commanded();
+    bench.operate(|scheduler, now| scheduler.pause_rollout("r", now)).unwrap();
+    bench.operate(|scheduler, now| scheduler.recall_rollout("r", now)).unwrap();
+    bench.operate(|scheduler, now| scheduler.resume_rollout("r", now)).unwrap();
+    // It is away, and holds no budget.
+    let skipped = "skipped(offline)".to_owned();
+    assert_eq!((bench.targets(), bench.commanded()), (vec![skipped, "restarting".into()], vec!["b".into()]));
+    let mut bench = Bench::with(&["a"]);
+    bench.start(Plan::default(), &["a"]);
+    bench.commanded();
+    bench.operate(|scheduler, now| scheduler.pause_rollout("r", now)).unwrap();
+    bench.operate(|scheduler, now| scheduler.recall_rollout("r", now)).unwrap();
+    assert_eq!((bench.targets(), bench.commanded()), (vec!["pending".into()], vec![]));
+    bench.operate(|scheduler, now| scheduler.resume_rollout("r", now)).unwrap();
+    assert_eq!((bench.targets(), bench.commanded()), (vec!["restarting".into()], vec!["a".into()]));
+    assert_eq!(bench.rollout().targets[&0].command_id.as_deref(), Some("r-0-2"));
 }
 
 #[test]

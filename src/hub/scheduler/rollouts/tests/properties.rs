@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::bench::{Bench, Step};
 use crate::hub::scheduler::amount::Amount;
-use crate::hub::scheduler::restart::RestartPhase;
+use crate::hub::scheduler::restart::{Restart, RestartPhase};
 use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::{Counts, Target, TargetState};
@@ -210,11 +210,15 @@ impl Watch {
         for (agent_id, command_id) in &new {
             assert!(self.frozen.contains(agent_id), "{agent_id} is no target");
             let known = self.commanded.entry(agent_id.clone()).or_default();
-            // One that was refused for now is tried again; any other only for an operator.
+            // One that was refused for now is tried again, and one that never reached its agent; any other only for an
+            // operator.
             let may = known.last().is_none_or(|last| {
-                let refused = self.bench.scheduler.restarts().get(last);
-                self.retried.contains(agent_id)
-                    || refused.is_none_or(|it| it.phase == RestartPhase::Refused && it.retry_at.is_some())
+                let may_again = |it: &Restart| match it.retry_at {
+                    Some(_) => it.phase == RestartPhase::Refused,
+                    None => it.phase == RestartPhase::Withdrawn,
+                };
+                let last = self.bench.scheduler.restarts().get(last);
+                self.retried.contains(agent_id) || last.is_none_or(may_again)
             });
             assert!(may, "{agent_id} was commanded twice: {known:?}, {command_id}");
             known.push(command_id.clone());

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, VERSION};
 use crate::hub::scheduler::amount::Amount;
+use crate::hub::scheduler::rollouts::fold::MAX_TRIES;
 use crate::hub::scheduler::rollouts::plan::{OfflinePolicy, Plan};
 use crate::hub::scheduler::rollouts::rollout::RolloutState;
 use crate::protocol::{Identify, SidecarFrame};
@@ -117,6 +118,23 @@ fn one_that_restarts_by_itself_before_its_turn_is_not_restarted_again() {
 }
 
 #[test]
+fn one_that_restarts_by_itself_with_another_version_than_the_expected_one_has_its_turn() {
+    let mut bench = Bench::with(&["a", "b"]);
+    let plan = Plan { expect_version: Some("2.0.0".into()), soak_ms: 0, ..Plan::default() };
+    bench.start(plan, &["a", "b"]);
+    bench.restarts("b");
+    let restarts_with_it = |bench: &mut Bench, agent_id: &str| {
+        bench.leave(agent_id);
+        bench.agents.entry(agent_id.to_owned()).or_default().1 += 1;
+        bench.join_as(agent_id, Identify { version: Some("2.0.0".into()), ..Identify::default() });
+    };
+    restarts_with_it(&mut bench, "a");
+    assert_eq!((bench.target("b"), bench.commanded()), ("restarting".into(), vec!["a".into(), "b".into()]));
+    restarts_with_it(&mut bench, "b");
+    assert_eq!(bench.state(), RolloutState::Succeeded);
+}
+
+#[test]
 fn somebody_elses_restart_holds_budget_and_is_not_repeated() {
     let mut bench = Bench::with(&["a", "b", "c"]);
     bench.by_hand("a");
@@ -184,6 +202,22 @@ fn a_refusal_for_restart_intensity_waits_and_is_tried_again_under_another_id() {
         assert_eq!((bench.target("a"), bench.commanded()), ("restarting".into(), vec!["a".into()]));
         assert_eq!(bench.rollout().targets[&0].command_id.as_deref(), Some("r-0-2"));
     }
+}
+
+#[test]
+fn one_that_refuses_for_now_time_and_again_fails_in_the_end_and_may_be_tried_again() {
+    let mut bench = Bench::with(&["a"]);
+    bench.start(Plan::default(), &["a"]);
+    for tries in 1..MAX_TRIES {
+        bench.refuses("a", "not now", Some(0));
+        assert_eq!(bench.target("a"), "restarting", "it may be tried again at once, {tries}");
+    }
+    bench.refuses("a", "not now", Some(0));
+    assert_eq!((bench.target("a"), bench.state()), ("failed(refused)".into(), RolloutState::Partial));
+    assert_eq!(bench.rollout().targets[&0].detail, "10 times: not now");
+    bench.operate(|scheduler, now| scheduler.retry_failed("r", now)).unwrap();
+    bench.refuses("a", "not now", Some(5_000));
+    assert_eq!(bench.target("a"), "waiting(intensity)");
 }
 
 #[test]
