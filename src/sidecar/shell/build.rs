@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::common::logging::Redactor;
-use crate::machine::{Effect, Ending, Machine, Timestamp};
+use crate::machine::{Effect, Ending, Journal, Machine, Timestamp};
 use crate::sidecar::admin::commands::CommandSender;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::{self, ChannelWriter};
@@ -108,21 +108,13 @@ fn start_with(
     tracing::debug!("the journal was read");
     // Shown to operators only: an unreadable history counts as empty.
     let past = foreign_fields.remove(RESTART_HISTORY).and_then(|past| past.read().ok());
+    let redactor = Redactor::new(std::slice::from_ref(&config.token));
     let facts = if on_a_machine { Facts::read() } else { Facts::default() };
     let previous = match on_a_machine {
-        true => previous_run::find(&config.queue_file, journal.previous_end(), &facts, &pm2),
+        true => run_before(&config, &journal, &facts, &pm2, &redactor),
         false => None,
     };
-    let journal = match &previous {
-        Some(PreviousRun { clock_step_ms, .. }) if *clock_step_ms != 0 => {
-            tracing::warn!(
-                clock_step_ms,
-                "the clock was set since the run before: its times are taken as by the clock now"
-            );
-            journal.moved_by(*clock_step_ms)
-        }
-        Some(_) | None => journal,
-    };
+    let journal = journal.moved_by(previous.as_ref().map_or(0, |run| run.clock_step_ms));
     let (machine, first) = Machine::recover(journal, clock.now(), &policy);
 
     let (reloads, settings) = reload::start(Arc::clone(&config), Arc::clone(&pm2));
@@ -134,12 +126,6 @@ fn start_with(
         signals::listen(requests.clone()).map_err(StartError::Signals)?;
     }
 
-    let redactor = Redactor::new(std::slice::from_ref(&config.token));
-    if let Some(PreviousRun { end, why, .. }) = &previous {
-        let why = redactor.clean(why.clone());
-        tracing::info!(end = %end, why, "how the run before ended");
-    }
-    let previous = previous.map(|run| PreviousRun { why: redactor.clean(run.why), ..run });
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
     let state_folder = lock.map(|lock| Arc::new(StateFolder::new(lock, &config.queue_file)));
     if let Some(folder) = &state_folder {
@@ -198,6 +184,27 @@ fn start_with(
     });
     tracing::debug!("the adapters stand");
     Ok(Started { sidecar, first })
+}
+
+/// Finds out how the run before ended, and tells it in the log.
+fn run_before(
+    config: &Config,
+    journal: &Journal,
+    facts: &Facts,
+    pm2: &Pm2,
+    redactor: &Redactor,
+) -> Option<PreviousRun> {
+    let found = previous_run::find(&config.queue_file, journal.previous_end(), facts, pm2)?;
+    let found = PreviousRun { why: redactor.clean(found.why), ..found };
+    tracing::info!(end = %found.end, why = found.why, "how the run before ended");
+    if found.clock_step_ms != 0 {
+        let clock_step_ms = found.clock_step_ms;
+        tracing::warn!(
+            clock_step_ms,
+            "the clock was set since the run before: its times are taken as by the clock now"
+        );
+    }
+    Some(found)
 }
 
 /// Opens the channels to pm2 and systemd, which report when the sidecar is ready.
