@@ -11,9 +11,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::common::http_host::WebOrigin;
 use crate::hub::actor::{Actor, now_ms};
 use crate::hub::backups::Backups;
 use crate::hub::healing_file::HealingFile;
+use crate::hub::http::browsers::OwnPages;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections};
@@ -41,6 +43,8 @@ pub struct Options {
     pub closed_registration: bool,
     /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
     pub public_metrics: bool,
+    /// The address at which people open the hub in a browser, if it is told.
+    pub public_url: Option<WebOrigin>,
     /// The file of the healing rules, if there is one.
     pub healing: Option<HealingFile>,
 }
@@ -83,7 +87,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration, public_metrics, healing } = options;
+    let Options { listen, data_dir, policy, closed_registration, public_metrics, public_url, healing } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -121,6 +125,10 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         },
         closed: closed_registration,
         public_metrics,
+        own_pages: OwnPages {
+            checks_host: address.ip().to_canonical().is_loopback() || public_url.is_some(),
+            public_url,
+        },
         connections: connections.clone(),
         ..App::new(handle.clone(), data_dir, backups, stop.clone())
     };

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+use crate::common::http_host::Authority;
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
@@ -69,11 +69,10 @@ fn seen(app: &App) -> Seen {
 /// Returns whether a client of this machine asks by itself: not through a proxy, behind which anybody may be, and not a web
 /// page's script, which can only name a host.
 fn is_of_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    let host = headers.get(header::HOST).and_then(|host| Authority::parse(host.to_str().ok()?));
     peer.to_canonical().is_loopback()
         && !OF_A_PROXY.iter().any(|name| headers.contains_key(*name))
-        && host.is_some_and(|host| host.host() == "localhost" || is_address(host.host()))
+        && host.is_some_and(|named| !named.host.is_in_dns())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::hub::actor::{Handle, now_ms};
 use crate::hub::api_error::ApiError;
 use crate::hub::backups::Backups;
+use crate::hub::http::browsers::OwnPages;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
@@ -38,6 +39,8 @@ pub struct App {
     pub closed: bool,
     /// Whether anybody may read the metrics.
     pub public_metrics: bool,
+    /// The hosts and pages that are the hub's own.
+    pub own_pages: OwnPages,
     /// The folder of the store.
     pub data_dir: PathBuf,
     /// The connections that no agent has identified on.
@@ -63,6 +66,7 @@ impl App {
             patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
             closed: true,
             public_metrics: false,
+            own_pages: OwnPages::default(),
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
             scrape: Arc::default(),
