@@ -274,7 +274,7 @@ async fn a_registered_agent_learns_the_urls_that_it_reached_the_hub_by() {
     .into_iter()
     .enumerate()
     {
-        let head = format!("content-type: application/json\r\n{head}");
+        let head = format!("content-type: application/json\r\nauthorization: Bearer {}\r\n{head}", hub.admin);
         let body = json!({"agent_id": format!("a{n}")}).to_string();
         let (status, body) = hub.raw("POST", "/api/onboard/register", &head, body.as_bytes()).await;
         assert_eq!(status, 201, "{body}");

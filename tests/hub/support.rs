@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING"] {
+    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "PUBLIC_URL"] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
     command.env_remove("COLUMNS");
@@ -63,8 +63,11 @@ impl Hub {
         stderr: Stdio,
         rest: impl FnOnce(BufReader<ChildStdout>),
     ) -> Self {
+        let listen: &[&str] = if flags.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg("serve")
+            .args(listen)
+            .arg("--data")
             .arg(dir.path())
             .args(flags)
             .stdout(Stdio::piped())

@@ -72,8 +72,8 @@ fn check(app: &App, who: &Credentials, over_tcp: bool, request: &Request) -> Res
     let checks_host = own.checks_host && over_tcp;
     if checks_host && !own.has_host(&host) {
         let has_token = || matches!(caller_of(&app.snapshot(), who), Ok(Caller { proof: Proof::Token(_), .. }));
-        // A page can leave out neither: its browser names it whenever it opens a WebSocket, and it has no token.
-        if !origins.is_empty() || !(request.uri().path() == "/ws" || has_token()) {
+        // A page has neither: its browser names it whenever it opens a WebSocket, and it has no token.
+        if !origins.is_empty() || !(opens_websocket(request) || has_token()) {
             return Err(unknown_host(&host, own.public_url.is_some()));
         }
     }
@@ -85,6 +85,11 @@ fn check(app: &App, who: &Credentials, over_tcp: bool, request: &Request) -> Res
         Some(origin) if own.has_page(&origin, &host, checks_host) => Ok(()),
         Some(_) | None => Err(foreign_origin(&text)),
     }
+}
+
+/// Returns whether the request is for an agent's WebSocket, with a header that no page can send by itself.
+fn opens_websocket(request: &Request) -> bool {
+    request.uri().path() == "/ws" && request.headers().contains_key(header::UPGRADE)
 }
 
 impl OwnPages {
