@@ -46,6 +46,8 @@ const TOP_LEVEL: &[(&str, &[&str])] = &[
     ("common", &[]),
     ("protocol", &["common"]),
     ("hub", &["protocol", "common"]),
+    // It draws the machine's states.
+    ("hub::http::page", &["machine"]),
     ("sidecar", &["machine", "protocol", "common"]),
 ];
 

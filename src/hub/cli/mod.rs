@@ -1,7 +1,7 @@
 //! The hub's command line: `serve` runs a hub, every other command is a client of one. It holds no logic of the hub.
 
 mod access;
-mod agents;
+pub(in crate::hub) mod agents;
 mod audit;
 mod backup;
 mod check;
@@ -12,7 +12,7 @@ mod exit_code;
 mod healing;
 mod man;
 mod restarts;
-mod rollouts;
+pub(in crate::hub) mod rollouts;
 mod serve;
 mod show;
 mod store;

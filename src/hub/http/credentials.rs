@@ -1,4 +1,4 @@
-//! What a request brings to prove who sends it: a bearer token, or the hub's own socket. It proves nothing itself;
+//! What a request brings to prove who sends it: a bearer token, a session, or the hub's own socket. It proves nothing itself;
 //! [`crate::hub::http::reply::caller_of`] does.
 
 use std::convert::Infallible;
@@ -8,6 +8,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 
 use crate::hub::state::audit::{Author, Via};
+use crate::hub::state::tokens::TokenHash;
 
 /// The user at the other end of the hub's own socket, which only its owner (and root) may open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,10 @@ impl LocalUser {
     }
 }
 
+/// The token of the session that a page of the hub's own sends along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session(pub TokenHash);
+
 /// What a request brings to prove who sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
@@ -32,6 +37,8 @@ pub enum Credentials {
     Header(String),
     /// It came over the hub's own socket, without a token.
     Local(LocalUser),
+    /// A session of the page.
+    Session(TokenHash),
     /// Nothing.
     None,
 }
@@ -40,10 +47,10 @@ impl<S: Sync> FromRequestParts<S> for Credentials {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(match (parts.headers.get(AUTHORIZATION), parts.extensions.get::<LocalUser>()) {
-            (Some(value), _) => Self::Header(String::from_utf8_lossy(value.as_bytes()).into_owned()),
-            (None, Some(user)) => Self::Local(*user),
-            (None, None) => Self::None,
-        })
+        if let Some(value) = parts.headers.get(AUTHORIZATION) {
+            return Ok(Self::Header(String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        }
+        let session = || parts.extensions.get::<Session>().map_or(Self::None, |session| Self::Session(session.0));
+        Ok(parts.extensions.get::<LocalUser>().map_or_else(session, |user| Self::Local(*user)))
     }
 }

@@ -22,6 +22,7 @@
 //! | `PUT /api/config/default-repo` | admin | 200 |
 //! | `POST /api/admin/agents/{id}/restart` | operator, the agent's own | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | viewer, the agent's own | 200 |
+//! | `GET /dashboard...`, `POST /dashboard/login`, `POST /dashboard/logout` | none; the page asks `/api/v1` | 200, 303, 401 |
 //!
 //! Before any of them a web page that is not the hub's own is refused, by [`browsers`].
 //!
@@ -34,6 +35,8 @@ pub mod credentials;
 mod lists;
 mod metrics;
 mod not_offered;
+#[cfg(feature = "page")]
+mod page;
 mod ready;
 mod register;
 pub mod reply;
@@ -71,7 +74,7 @@ use crate::protocol::schema::{Field, Kind, may};
 
 /// Returns the router with all routes.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/ws", get(websocket))
         .route("/health", get(health))
         .route("/ready", get(ready::ready))
@@ -95,11 +98,20 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/admin/tokens", get(admin::list_tokens).post(admin::make_token))
         .route("/api/admin/tokens/{id}", delete(admin::revoke_tokens))
         .route("/api/config/default-repo", get(admin::default_repo).put(admin::set_default_repo))
-        .merge(v1::router())
+        .merge(v1::router());
+    #[cfg(feature = "page")]
+    let sessions = page::Sessions::new(&app.data_dir);
+    #[cfg(feature = "page")]
+    let routes = routes.merge(page::router(sessions.clone()));
+    let routes = routes
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(app.clone(), note_token))
+        .layer(middleware::from_fn_with_state(app.clone(), note_token));
+    // Before whoever asks for the caller, and after the check of the page that a request comes from.
+    #[cfg(feature = "page")]
+    let routes = routes.layer(middleware::from_fn_with_state(sessions, page::recognise));
+    routes
         .layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign))
         .with_state(app)
 }

@@ -27,7 +27,8 @@ const NOT_OFFERED: &[(&str, &str)] = &[
     ("/api/admin/log-level", "start the hub with --log-level"),
     ("/api/agents/", "GET /api/agents shows the state of every agent"),
     ("/api/dashboard", DASHBOARD),
-    ("/dashboard", DASHBOARD),
+    #[cfg(not(feature = "page"))]
+    ("/dashboard", "this hub was built without its page (cargo feature `page`)"),
     ("/ws/dashboard", DASHBOARD),
     ("/sw.js", DASHBOARD),
     ("/api/analytics", DASHBOARD),
@@ -38,7 +39,7 @@ const NOT_OFFERED: &[(&str, &str)] = &[
 
 const MESSAGES: &str = "agents do not talk to each other here";
 const BACKUP: &str = "GET /api/v1/backup, and agentcom-hub restore on the hub's machine; nothing needs compaction";
-const DASHBOARD: &str = "GET /metrics is for Prometheus (a Grafana dashboard: docs/ops), /health, /ready and /api/tasks/stats say how it is";
+const DASHBOARD: &str = "the page is at /dashboard, what it shows in /api/v1; GET /metrics is for Prometheus (a Grafana dashboard: docs/ops), /health, /ready and /api/tasks/stats say how it is";
 
 /// Returns the alternative to a path that only the legacy hub serves, or `None` for any other path.
 pub(crate) fn alternative_to(path: &str) -> Option<&'static str> {

@@ -168,19 +168,21 @@ impl Caller {
 /// # Errors
 /// 401 if there is no token, or it is unknown or has expired.
 pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiError> {
-    let given = match who {
-        Credentials::Header(given) => given,
+    let (token, principal) = match who {
+        Credentials::Header(given) => {
+            let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err(unauthorized());
+            }
+            snapshot.tokens.find(token.trim()).ok_or_else(unauthorized)?
+        }
+        Credentials::Session(token) => (*token, snapshot.tokens.get(token).ok_or_else(unauthorized)?),
         Credentials::Local(user) => {
             let (name, proof) = (user.author().who, Proof::Local(*user));
             return Ok(Caller { name, role: Role::Admin, proof, use_is_news: false });
         }
         Credentials::None => return Err(unauthorized()),
     };
-    let (scheme, token) = given.split_once(' ').ok_or_else(unauthorized)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(unauthorized());
-    }
-    let (token, principal) = snapshot.tokens.find(token.trim()).ok_or_else(unauthorized)?;
     let now_ms = now_ms();
     if principal.has_expired(now_ms) {
         return Err(expired(&principal.name));

@@ -21,6 +21,14 @@ pub struct DrainRequest {
     pub deadline: Option<u64>,
 }
 
+impl DrainRequest {
+    /// Returns whether it would change nothing of this drain.
+    pub fn is_as(&self, drain: &HubDrain) -> bool {
+        let asked = (self.reason.as_deref(), self.until, self.deadline);
+        asked == (drain.reason.as_deref(), drain.until, drain.deadline)
+    }
+}
+
 /// What became of a wish about a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drained {
@@ -79,15 +87,13 @@ impl Scheduler {
     /// an agent that has never identified.
     pub fn drain(&mut self, agent_id: &str, request: DrainRequest, now_ms: u64) -> Option<Drained> {
         let old = self.inventory.get(agent_id)?.hub_drain.clone();
-        let DrainRequest { by, reason, until, deadline } = request;
-        let (reason, deadline_seen): (Option<Arc<str>>, bool) = (reason.map(Into::into), false);
-        if let Some(old) =
-            old.as_ref().filter(|old| (&old.reason, old.until, old.deadline) == (&reason, until, deadline))
-        {
+        if let Some(old) = old.as_ref().filter(|old| request.is_as(old)) {
             return Some(Drained { old: Some(old.clone()), new: Some(old.clone()) });
         }
+        let DrainRequest { by, reason, until, deadline } = request;
         let since = old.as_ref().map_or(now_ms, |old| old.since);
-        let new = HubDrain { by: by.into(), reason, since, until, deadline, deadline_seen };
+        let new =
+            HubDrain { by: by.into(), reason: reason.map(Into::into), since, until, deadline, deadline_seen: false };
         let drained = Drained { old, new: Some(Arc::new(new)) };
         self.set_drain(agent_id, drained.new.clone());
         self.tell_drain(agent_id, now_ms);
@@ -105,6 +111,16 @@ impl Scheduler {
             self.dispatch(now_ms);
         }
         Some(Drained { old, new: None })
+    }
+
+    /// Returns whether a drain would change anything; `None` for an agent that has never identified.
+    pub fn would_drain(&self, agent_id: &str, request: &DrainRequest) -> Option<bool> {
+        Some(self.inventory.get(agent_id)?.hub_drain.as_ref().is_none_or(|old| !request.is_as(old)))
+    }
+
+    /// Returns whether the end of its drain would change anything; `None` for an agent that has never identified.
+    pub fn would_resume(&self, agent_id: &str) -> Option<bool> {
+        Some(self.inventory.get(agent_id)?.hub_drain.is_some())
     }
 
     /// Returns what is to be told of drains since the last call.

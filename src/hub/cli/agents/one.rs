@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::common::http_client::percent_encoded;
 use crate::common::text::last_chars;
 use crate::common::wall_clock::utc;
+use crate::hub::cli::agents::words;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::restarts::list::state;
@@ -91,26 +92,7 @@ fn page(agent: &Value, restarts: Option<&[Value]>) -> String {
 /// Returns the status' reason in words.
 fn why(agent: &Value) -> String {
     let code = agent["why"].as_str().unwrap_or_default();
-    let words = match code {
-        "connected" => "connected, and nothing is wrong with it",
-        "never_identified" => "it has a token, and has never connected with it",
-        "identity_conflict" => "two sidecars use its identity: stop one of them",
-        "journal_failing" => "its journal cannot be written: look at its disk",
-        "restart_overdue" => "a commanded restart takes too long, and the same run is still here",
-        "task_silent" => "its task shows no sign of life",
-        "closed_by_agent" => "it closed the connection: it was stopped",
-        "restart_announced" => "it restarts, as it had announced",
-        "restart_commanded" => "it restarts, as it was commanded",
-        "connection_lost" => "the connection broke without a word: the network, a proxy, or a process that was killed",
-        "silent" => "it said nothing for too long, and the hub closed the connection",
-        "superseded" => "a newer connection of the same agent took its place",
-        "token_revoked" => "its token was revoked",
-        "closed_by_hub" => "the hub closed the connection",
-        "hub_restarted" => "the hub was restarted, and it has not come back since",
-        "unknown" => "nobody knows why",
-        _ => return code.to_owned(),
-    };
-    format!("{words} ({code})")
+    words::why(code).map_or_else(|| code.to_owned(), |words| format!("{words} ({code})"))
 }
 
 /// Returns how its last connection that has ended did so.

@@ -6,4 +6,4 @@ mod records;
 mod start;
 mod status;
 mod watch;
-pub(in crate::hub::cli) mod words;
+pub(in crate::hub) mod words;

@@ -36,6 +36,24 @@ pub(in crate::hub::cli) fn target(state: TargetPhase, why: &Value) -> Option<Str
     }
 }
 
+/// Returns the words for each reason of the API, by the state that it explains.
+#[cfg(feature = "page")]
+pub(in crate::hub) fn reasons() -> Value {
+    use strum::VariantArray as _;
+    serde_json::json!({
+        "halted": of_each(HaltReason::VARIANTS, halt),
+        "failed": of_each(FailReason::VARIANTS, fail),
+        "skipped": of_each(SkipReason::VARIANTS, skip),
+        "waiting": of_each(WaitReason::VARIANTS, wait),
+    })
+}
+
+#[cfg(feature = "page")]
+fn of_each<T: Copy + serde::Serialize>(all: &[T], words: impl Fn(T) -> &'static str) -> Value {
+    let name = |reason: &T| serde_json::json!(reason).as_str().unwrap_or_default().to_owned();
+    all.iter().map(|reason| (name(reason), Value::from(words(*reason)))).collect()
+}
+
 /// Returns the state of an agent that was skipped, in words.
 pub(super) fn skip(why: SkipReason) -> &'static str {
     match why {

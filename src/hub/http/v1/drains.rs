@@ -15,7 +15,7 @@ use crate::hub::http::v1::parameters::OnceHeader;
 use crate::hub::http::v1::selected::{SelectorForm, Skipped, read_selector};
 use crate::hub::hub_state::HubState;
 use crate::hub::problem::Problem;
-use crate::hub::scheduler::drains::{DrainRequest, Drained};
+use crate::hub::scheduler::drains::DrainRequest;
 use crate::hub::scheduler::selector::Selector;
 use crate::hub::state::lifetime::check_lifetime;
 use crate::hub::state::roles::Permission;
@@ -38,6 +38,8 @@ pub(super) struct NewDrain {
     /// The time after which an agent that still holds a task is told of, in ms. Nothing is taken from it.
     #[schema(minimum = 1, maximum = 315_360_000_000_u64)]
     deadline_ms: Option<u64>,
+    /// Whether nothing is done, and only told who is meant.
+    dry_run: Option<bool>,
 }
 
 /// The end of a drain of agents.
@@ -50,11 +52,15 @@ pub(super) struct DrainEnd {
     /// The reason, for people.
     #[schema(max_length = 2_000)]
     reason: Option<String>,
+    /// Whether nothing is done, and only told who is meant.
+    dry_run: Option<bool>,
 }
 
-/// What changed.
+/// What changed, or would.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DrainsChanged {
+    /// Whether nothing was done.
+    dry_run: bool,
     /// The number of agents that are meant.
     matched: usize,
     /// The agents whose drain changed.
@@ -70,9 +76,11 @@ pub(super) const DRAIN_FIELDS: &[Field] = &[
     may("reason", Kind::Text),
     may("until_ms", Kind::Count),
     may("deadline_ms", Kind::Count),
+    may("dry_run", Kind::Flag),
 ];
 
-pub(super) const RESUME_FIELDS: &[Field] = &[may("selector", Kind::Any), may("reason", Kind::Text)];
+pub(super) const RESUME_FIELDS: &[Field] =
+    &[may("selector", Kind::Any), may("reason", Kind::Text), may("dry_run", Kind::Flag)];
 
 /// Drains agents: they get no new task, and what they hold goes on. The same again with other values changes them.
 #[utoipa::path(
@@ -95,13 +103,17 @@ pub(super) async fn drain(
     let body = read_strict(&headers, body, DRAIN_FIELDS)?.fields;
     let (selector, reason) = (read_selector(&body)?, body.string("reason"));
     let (until_ms, deadline_ms) = (duration(&body, "until_ms")?, duration(&body, "deadline_ms")?);
+    let dry_run = body.read("dry_run").unwrap_or(false);
     let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
         let from_now = |ms: Option<u64>| ms.map(|ms| now_ms.saturating_add(ms));
         let request =
             DrainRequest { by: author.who.clone(), reason, until: from_now(until_ms), deadline: from_now(deadline_ms) };
-        Ok(change(state, &selector, now_ms, |state, agent_id| {
-            state.acts(&author, now_ms).drain(agent_id, request.clone(), &selector)
+        Ok(change(state, &selector, dry_run, now_ms, |state, agent_id| {
+            if dry_run {
+                return state.scheduler.would_drain(agent_id, &request);
+            }
+            Some(state.acts(&author, now_ms).drain(agent_id, request.clone(), &selector)?.is_change())
         }))
     })
     .await
@@ -127,29 +139,35 @@ pub(super) async fn resume(
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let body = read_strict(&headers, body, RESUME_FIELDS)?.fields;
     let (selector, reason) = (read_selector(&body)?, body.string("reason"));
+    let dry_run = body.read("dry_run").unwrap_or(false);
     let author = caller.author();
     act_once(&app, &caller, asked, StatusCode::OK, move |state, now_ms| {
-        Ok(change(state, &selector, now_ms, |state, agent_id| {
-            state.acts(&author, now_ms).resume(agent_id, reason.as_deref(), &selector)
+        Ok(change(state, &selector, dry_run, now_ms, |state, agent_id| {
+            if dry_run {
+                return state.scheduler.would_resume(agent_id);
+            }
+            Some(state.acts(&author, now_ms).resume(agent_id, reason.as_deref(), &selector)?.is_change())
         }))
     })
     .await
 }
 
-/// Does the same to each agent of a selection. An agent without a record, for which `act` returns `None`, is passed over.
+/// Does the same to each agent of a selection, or (in a dry run) looks what it would do. `act` returns whether that changes
+/// anything; an agent without a record, for which it returns `None`, is passed over.
 fn change(
     state: &mut HubState,
     selector: &Selector,
+    dry_run: bool,
     now_ms: u64,
-    mut act: impl FnMut(&mut HubState, &str) -> Option<Drained>,
+    mut act: impl FnMut(&mut HubState, &str) -> Option<bool>,
 ) -> DrainsChanged {
     let selected = state.snapshot().selected(selector, now_ms);
     let (matched, skipped) = (selected.agents.len(), selected.unknown.into_iter().map(Skipped::unknown).collect());
-    let mut told = DrainsChanged { matched, changed: Vec::new(), unchanged: Vec::new(), skipped };
+    let mut told = DrainsChanged { dry_run, matched, changed: Vec::new(), unchanged: Vec::new(), skipped };
     for agent_id in selected.agents {
         match act(state, &agent_id) {
-            Some(drained) if drained.is_change() => told.changed.push(agent_id),
-            Some(_) => told.unchanged.push(agent_id),
+            Some(true) => told.changed.push(agent_id),
+            Some(false) => told.unchanged.push(agent_id),
             None => told.skipped.push(Skipped::never_seen(agent_id)),
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::hub::scheduler::agents::{About, Agent};
-use crate::hub::scheduler::inventory::close::LastClose;
+use crate::hub::scheduler::inventory::close::{CloseCause, LastClose};
 use crate::hub::scheduler::inventory::hub_drain::ShownDrain;
 use crate::hub::scheduler::inventory::past_restart::PastRestart;
 use crate::hub::scheduler::inventory::record::{AgentRecord, OperatorLabels, RestartCounts};
@@ -62,6 +62,8 @@ pub struct AgentEntry<'a> {
     about: Option<&'a About>,
     #[schema(value_type = Object)]
     restarts: RestartCounts,
+    /// The latest of these.
+    last_restart: Option<LastRestart>,
     /// The latest of these, newest first, where one agent is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     past_restarts: Option<&'a [PastRestart]>,
@@ -78,6 +80,16 @@ pub struct AgentEntry<'a> {
     identity_conflict: Value,
     #[schema(value_type = Option<Object>)]
     resources: Option<&'a JsonFields>,
+}
+
+/// An agent's latest restart, without what is only for those who may read its restarts.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct LastRestart {
+    at: u64,
+    planned: bool,
+    why: CloseCause,
+    /// For how long it was away, in ms, if that is known.
+    away_ms: Option<u64>,
 }
 
 /// Who wants the agent to take no task.
@@ -131,6 +143,7 @@ impl<'a> AgentEntry<'a> {
             operator_labels: None,
             about: None,
             restarts: RestartCounts::default(),
+            last_restart: None,
             past_restarts: None,
             restart: None,
             drain: Drain::default(),
@@ -203,6 +216,12 @@ impl View {
             operator_labels: Some(&record.operator_labels),
             about: Some(&record.about),
             restarts: record.restarts,
+            last_restart: record.past_restarts.first().map(|past| LastRestart {
+                at: past.at,
+                planned: past.planned,
+                why: past.why,
+                away_ms: past.away_ms,
+            }),
             past_restarts: (detail == Detail::Full).then_some(&record.past_restarts),
             restart: self.open_restart(agent_id),
             drain: Drain { own: record.cordoned, hub },

@@ -1,0 +1,92 @@
+// What happens, from /api/v1/events, and whether it still arrives.
+
+import { open } from './api.js';
+import { stamp } from './time.js';
+
+/** So long without a line, and the stream is dead: the hub sends one at least every 15 s. */
+const SILENCE_MS = 40_000;
+
+const listeners = new Set();
+let last = null;
+let lostAt = null;
+export let lastEventAt = null;
+
+/** Has `hear(kind, data)` told of each event until the returned function is called. */
+export function listen(hear) {
+  listeners.add(hear);
+  return () => listeners.delete(hear);
+}
+
+function tell(kind, data) {
+  for (const hear of listeners) hear(kind, data);
+}
+
+function show(state) {
+  const mark = document.getElementById('live');
+  const banner = document.getElementById('lost');
+  mark.dataset.state = state;
+  mark.textContent = state;
+  document.body.classList.toggle('stale', state === 'lost');
+  banner.hidden = state !== 'lost';
+  banner.textContent = state === 'lost' ? `Not live since ${stamp(lostAt)}: the hub does not answer. What you see is of then; it is tried again.` : '';
+}
+
+async function follow(opened) {
+  const ended = new AbortController();
+  let dead = setTimeout(() => ended.abort(), SILENCE_MS);
+  try {
+    const headers = last == null ? {} : { 'last-event-id': last };
+    const answer = await open('/api/v1/events', { headers, signal: ended.signal });
+    if (!answer.ok) return;
+    const wasLost = lostAt != null;
+    lostAt = null;
+    show('live');
+    opened();
+    // Without the number of an event to go on after, some may have been missed.
+    if (wasLost && last == null) tell('missed', {});
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ''; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      clearTimeout(dead);
+      dead = setTimeout(() => ended.abort(), SILENCE_MS);
+      const blocks = (rest + value).split('\n\n');
+      rest = blocks.pop();
+      blocks.forEach(read);
+    }
+  } catch {
+    // Broken off: whoever called tries again.
+  } finally {
+    clearTimeout(dead);
+  }
+}
+
+function read(block) {
+  const fields = {};
+  for (const line of block.split('\n')) {
+    const at = line.indexOf(':');
+    if (at > 0) fields[line.slice(0, at)] = line.slice(at + 1).trimStart();
+  }
+  if (fields.id) last = fields.id;
+  if (!fields.event) return;
+  lastEventAt = Date.now();
+  tell(fields.event, JSON.parse(fields.data || '{}'));
+}
+
+/** Follows for ever. Resolves once the stream is open for the first time, or does not open soon. */
+export function start() {
+  return new Promise((resolve) => {
+    setTimeout(resolve, 500);
+    (async () => {
+      for (let pause = 500; ; pause = Math.min(2 * pause, 10_000)) {
+        await follow(() => {
+          pause = 500;
+          resolve();
+        });
+        lostAt ??= Date.now();
+        show('lost');
+        await new Promise((next) => setTimeout(next, pause));
+      }
+    })();
+  });
+}
