@@ -13,7 +13,7 @@ use crate::support::{npm, process, wait};
 const OWN_NAME: &str = "hub.test";
 
 /// Chromium's program: the one that `AGENTCOM_TEST_CHROMIUM` names (`.ci/run` does), else one in the PATH, if there is one.
-fn chromium() -> Option<PathBuf> {
+pub(crate) fn chromium() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("AGENTCOM_TEST_CHROMIUM") {
         return Some(named.into());
     }

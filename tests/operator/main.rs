@@ -15,6 +15,7 @@ mod history;
 mod logs;
 mod observing;
 mod onboard;
+mod page;
 mod readme;
 mod scripts;
 mod two_sidecars;

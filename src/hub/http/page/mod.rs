@@ -163,16 +163,21 @@ async fn log_out(headers: HeaderMap) -> Response {
     see_other(HOME, session::ended(&headers))
 }
 
-async fn asset(Path((version, file)): Path<(String, String)>) -> Response {
-    match assets::find(&version, &file) {
-        Some((kind, text)) => {
-            let cached = HeaderValue::from_static("public, max-age=31536000, immutable");
-            ([(header::CONTENT_TYPE, HeaderValue::from_static(kind)), (header::CACHE_CONTROL, cached)], text).into_response()
-        }
-        None => {
-            let hint = "there is no such file in this version of the hub: load the page again";
-            ApiError::new(StatusCode::NOT_FOUND, "not_found", hint).into_response()
-        }
+async fn asset(Path((version, file)): Path<(String, String)>, headers: HeaderMap) -> Response {
+    let Some(asset) = assets::find(&version, &file) else {
+        let hint = "there is no such file in this version of the hub: load the page again";
+        return ApiError::new(StatusCode::NOT_FOUND, "not_found", hint).into_response();
+    };
+    let head = [
+        (header::CONTENT_TYPE, asset.kind),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+        (header::VARY, "accept-encoding"),
+    ];
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let takes_gzip = accepted.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("gzip"));
+    match takes_gzip {
+        true => (head, [(header::CONTENT_ENCODING, "gzip")], asset.gzip.as_slice()).into_response(),
+        false => (head, asset.text).into_response(),
     }
 }
 
@@ -206,7 +211,8 @@ async fn guarded(request: Request, next: Next) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not `no-referrer`: with it a browser sends no `Origin` of its own, by which the hub knows its page.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),

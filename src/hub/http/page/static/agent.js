@@ -121,7 +121,7 @@ export async function show(view, url, go, id) {
     if (seen === keep) return;
     keep = seen;
     const newest = restarts.items?.find((it) => it.open);
-    fill(head, h('p.standing', null, state(agent.status), ' ', ago(agent.since), ': ', why(agent.why)));
+    fill(head, h('p.standing', null, state(agent.status), ' for ', ago(agent.since, true), ': ', why(agent.why)));
     const open = main.querySelector('details[open]') != null;
     fill(main, h('div', null, machine(agent, newest), drains(agent)), h('div', null, task(agent), about(agent)));
     if (open) main.querySelector('details')?.setAttribute('open', '');

@@ -7,8 +7,7 @@ export function clean(text, keep = '') {
   return String(text).replace(UNSEEN, (c) => {
     if (keep.includes(c)) return c;
     const code = c.codePointAt(0);
-    if (code < 32) return String.fromCodePoint(0x2400 + code);
-    if (code === 127) return '\u2421';
+    if (code < 128) return `\\x${code.toString(16).padStart(2, '0')}`;
     return `\u2039U+${code.toString(16).toUpperCase().padStart(4, '0')}\u203a`;
   });
 }

@@ -19,9 +19,9 @@ const COLUMNS = [
 /** What each cell of a row says. */
 const CELLS = {
   status: (it) => state(it.status),
-  phase: (it) => [it.restart ? `restart ${it.restart.state}` : spoken(it.fsm_state), (it.drain.hub || it.drain.own) && h('small', null, ' drained')],
+  phase: (it) => [it.restart ? `restart ${it.restart.state}` : it.connected && spoken(it.fsm_state), (it.drain.hub || it.drain.own) && h('small', null, ' drained')],
   task: (it) => it.task?.held && [h('a', { href: `/dashboard/tasks?id=${encodeURIComponent(it.task.task_id)}`, title: it.task.task_id }, it.task.task_id.slice(0, 12)),
-    it.task.progress != null && ` ${it.task.progress} %`, ' ', it.task.silent_since && h('small', null, 'silent ', ago(it.task.silent_since, true))],
+    it.task.progress != null && ` ${it.task.progress} %`, ' ', it.task.silent_since && h('small', { title: 'so long without output' }, ago(it.task.silent_since, true))],
   link: (it) => (it.status === 'healthy' ? ['up ', ago(it.connected_at, true)]
     : [h('span', { title: why(it.why) }, spoken(it.why)), ' ', ago(it.since, true)]),
   version: (it) => it.version ?? '',

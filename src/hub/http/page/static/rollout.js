@@ -66,7 +66,7 @@ function plan(it) {
   const away = counts.restarting + counts.soaking;
   return facts([
     ['budget', `${away} of ${of.max_unavailable} may be away at once`],
-    ['failures', `${counts.failed - it.forgiven} of ${of.max_failures} it bears`],
+    ['failures', `${counts.failed - it.forgiven}; more than ${of.max_failures} halt it`],
     ['wave', `${it.wave + 1} of ${it.waves}${it.wave === 0 && of.canary != null ? ' (the canary)' : ''}: up to ${it.wave_cap} of ${it.size}`],
     ['soak', `back for ${took(of.soak_ms)}, in the same run`],
     ['expects', of.expect_version && `version ${of.expect_version}`],

@@ -13,7 +13,7 @@ export const targetBar = (counts) => bar(TARGETS.map((name) => ({ name, n: count
 
 /** A rollout's state in a sentence. */
 export function said(it) {
-  if (it.state === 'halted') return `halted: ${reason('halted', it.why)}`;
+  if (it.state === 'halted') return reason('halted', it.why);
   if (it.awaits_promote) return 'the canary is through, and it waits for promote';
   return {
     canary: 'the canary is under way', running: 'running', paused: 'paused', succeeded: 'each target has restarted',
