@@ -39,7 +39,7 @@
 //!
 //! `docs/architecture.md` has the rooms below these and the walk of a restart frame; `docs/glossary.md` the words.
 //!
-//! **Features.** `sidecar` and `hub` (both by default) build one program each. Without them only [`machine`] is built.
+//! **Features.** `sidecar` and `hub` (both by default) build one program each; `page` (by default) adds the page to the hub. Without them only [`machine`] is built.
 #![cfg_attr(all(not(feature = "host"), not(test)), no_std)]
 
 extern crate alloc;

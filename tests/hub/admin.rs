@@ -287,7 +287,7 @@ async fn what_only_the_original_has_is_404_and_says_what_to_do_instead() {
         ("POST", "/api/message"),
         ("GET", "/api/mailbox/a"),
         ("GET", "/api/goals"),
-        ("GET", "/dashboard"),
+        ("GET", "/api/dashboard/state"),
         ("GET", "/api/agents/a/subscriptions"),
         ("GET", "/api/schemas"),
         ("GET", "/api/room/messages"),

@@ -6,6 +6,8 @@ import { listen } from './stream.js';
 
 /** More than so many changed at once, and the list is read anew. */
 const MOST_SINGLE = 12;
+/** The list is not read more often than that. */
+const PAUSE_MS = 1_500;
 /** Some statuses change by the mere passing of time. */
 const REREAD_MS = 20_000;
 
@@ -14,6 +16,7 @@ const watchers = new Set();
 const changed = new Set();
 let everything = false;
 let reading = null;
+let readAt = -PAUSE_MS;
 
 /** Has `see(ids)` told which agents changed (null: any) until the returned function is called. */
 export function watch(see) {
@@ -24,6 +27,7 @@ export function watch(see) {
 const tell = (ids) => watchers.forEach((see) => see(ids));
 
 async function readAll() {
+  readAt = performance.now();
   const found = await all('agents');
   agents.clear();
   for (const agent of found) agents.set(agent.agent_id, agent);
@@ -43,6 +47,8 @@ async function refresh() {
   if (reading) return reading.then(again, again);
   const ids = [...changed];
   const whole = everything || ids.length > MOST_SINGLE;
+  const wait = whole ? readAt + PAUSE_MS - performance.now() : 0;
+  if (wait > 0) return setTimeout(again, wait);
   changed.clear();
   everything = false;
   reading = whole ? readAll() : Promise.all(ids.map(readOne)).then(() => tell(ids));

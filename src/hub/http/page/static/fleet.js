@@ -11,6 +11,8 @@ import { selectorOf, troubles, underWay } from './trouble.js';
 
 const RANK = Object.keys(STATUSES);
 const VERSIONS = 6;
+/** More changed cells at once are not marked. */
+const MOST_MARKED = 30;
 
 const COLUMNS = [
   ['', 'pick'], ['Agent', 'name'], ['Status', 'status'], ['Phase', 'phase'], ['Task', 'task'], ['Link', 'link'], ['Version', 'version'], ['Last restart', 'last'], ['Labels', 'labels'],
@@ -22,7 +24,7 @@ const CELLS = {
   phase: (it) => [it.restart ? `restart ${it.restart.state}` : it.connected && spoken(it.fsm_state), (it.drain.hub || it.drain.own) && h('small', null, ' drained')],
   task: (it) => it.task?.held && [h('a', { href: `/dashboard/tasks?id=${encodeURIComponent(it.task.task_id)}`, title: it.task.task_id }, it.task.task_id.slice(0, 12)),
     it.task.progress != null && ` ${it.task.progress} %`, ' ', it.task.silent_since && h('small', { title: 'so long without output' }, ago(it.task.silent_since, true))],
-  link: (it) => (it.status === 'healthy' ? ['up ', ago(it.connected_at, true)]
+  link: (it) => (it.status === 'healthy' ? ['up ', ago(it.connected_at, 'coarse')]
     : [h('span', { title: why(it.why) }, spoken(it.why)), ' ', ago(it.since, true)]),
   version: (it) => it.version ?? '',
   last: (it) => it.last_restart && [h('span', { 'data-tone': it.last_restart.planned ? null : 'warn', title: why(it.last_restart.why) }, it.last_restart.planned ? 'planned' : 'unplanned'),
@@ -106,7 +108,8 @@ export async function show(view, url, go) {
     const seen = JSON.stringify([status, code, since, phase, drain, restart, task, version, last, labels]);
     if (row.seen === seen) return;
     const isNews = mark && row.seen;
-    Object.assign(row, { seen, rank: RANK.indexOf(status) });
+    // Who restarts as it was told to is away for a moment, and that is no trouble.
+    Object.assign(row, { seen, rank: RANK.indexOf(restart ? 'healthy' : status) });
     for (const [name, cell] of Object.entries(CELLS)) {
       const before = wording(row.cells[name]);
       fill(row.cells[name], cell(agent));
@@ -114,24 +117,33 @@ export async function show(view, url, go) {
     }
   }
 
+  let flashes = 0;
+  /** Marks what changed, unless so much did that the marks would tell nothing. */
   function flash(cell) {
+    flashes += 1;
+    if (flashes > MOST_MARKED) return;
     cell.classList.remove('news');
     requestAnimationFrame(() => cell.classList.add('news'));
   }
 
   let ordered = [];
-  /** Puts the rows in order, unless somebody is at them: then once they have left. */
+  /** Puts the rows in order, unless somebody is at them: then once they have left. Only what moves is touched. */
   function order(force) {
     const those = [...rows].filter(([id]) => !matching || matching.has(id));
     those.sort(([a, one], [b, other]) => one.rank - other.rank || (a < b ? -1 : 1));
-    const wanted = those.map(([, row]) => row.element);
+    const wanted = those.map(([, row]) => row);
     if (wanted.length === ordered.length && wanted.every((row, at) => row === ordered[at])) return;
-    const sameRows = wanted.length === ordered.length && new Set(wanted).size === new Set([...wanted, ...ordered]).size;
+    const sameRows = wanted.length === ordered.length && new Set([...wanted, ...ordered]).size === wanted.length;
     if (!force && sameRows && body.matches(':hover, :focus-within')) return;
+    const kept = new Set(wanted);
+    for (const row of ordered) if (!kept.has(row) || row.rank !== row.placed) row.element.remove();
+    let next = body.firstChild;
+    for (const row of wanted) {
+      if (row.element === next) next = next.nextSibling;
+      else body.insertBefore(row.element, next);
+      row.placed = row.rank;
+    }
     ordered = wanted;
-    const focused = document.activeElement;
-    body.replaceChildren(...wanted);
-    if (focused && body.contains(focused)) focused.focus({ preventScroll: true });
   }
   body.addEventListener('mouseleave', () => order(false));
 
@@ -191,6 +203,7 @@ export async function show(view, url, go) {
   }, 700);
   const stops = [
     watch((ids) => {
+      flashes = 0;
       if (ids == null || ids.some((id) => !rows.has(id) || !agents.has(id))) showAll(true);
       else for (const id of ids) showRow(agents.get(id), true);
       order(false);

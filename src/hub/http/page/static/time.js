@@ -45,10 +45,10 @@ const STAMP = new Intl.DateTimeFormat('sv', {
 /** The absolute time, with its zone. */
 export const stamp = (at) => STAMP.format(at);
 
-/** An element that says how long ago a time is (or, as `bare`, only its age), and goes on saying it. */
-export function ago(at, bare = false) {
+/** An element that says how long ago a time is (or, as `bare`, only its age; `coarse`, without seconds), and goes on saying it. */
+export function ago(at, bare = null) {
   if (at == null) return '-';
-  const made = h('time', { datetime: new Date(at).toISOString(), title: stamp(at), 'data-at': at, 'data-bare': bare });
+  const made = h('time', { datetime: new Date(at).toISOString(), title: stamp(at), 'data-at': at, 'data-bare': bare === true ? 'fine' : bare });
   made.textContent = worded(made);
   return made;
 }
@@ -56,7 +56,9 @@ export function ago(at, bare = false) {
 function worded(element) {
   const at = Number(element.dataset.at);
   if (at > now() + SECOND) return `in ${took(at - now())}`;
-  return 'bare' in element.dataset ? age(at) : `${age(at)} ago`;
+  const { bare } = element.dataset;
+  if (bare === 'coarse' && now() - at < MINUTE) return '< 1 min';
+  return bare ? age(at) : `${age(at)} ago`;
 }
 
 setInterval(() => {
