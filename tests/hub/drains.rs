@@ -29,6 +29,13 @@ async fn a_selection_is_drained_and_who_changed_is_named() {
     let mut a = Peer::join(&hub, "a", &a, run("b1")).await;
     let mut b = Peer::join(&hub, "b", &b, run("b1")).await;
     let body = json!({"selector": {"ids": ["a", "never", "nobody"]}, "reason": "new disk", "until_ms": 3_600_000});
+    let mut dry = body.clone();
+    dry["dry_run"] = json!(true);
+    for _ in 0..2 {
+        let (_, answer) = hub.admin("POST", "/api/v1/drain", dry.clone()).await;
+        let told = (&answer["dry_run"], &answer["matched"], &answer["changed"], &answer["unchanged"]);
+        assert_eq!(told, (&json!(true), &json!(2), &json!(["a"]), &json!([])), "nothing was done: {answer}");
+    }
     let (status, answer) = hub.admin("POST", "/api/v1/drain", body).await;
     assert_eq!((status, &answer["matched"], &answer["changed"]), (200, &json!(2), &json!(["a"])), "{answer}");
     let skipped: Vec<_> =
@@ -52,6 +59,9 @@ async fn a_selection_is_drained_and_who_changed_is_named() {
     );
     let (_, answer) = hub.admin("POST", "/api/v1/drain", again).await;
     assert_eq!((&answer["changed"], &answer["unchanged"]), (&json!([]), &json!(["a", "b"])));
+    let dry = json!({"selector": {"ids": ["a", "never"]}, "dry_run": true});
+    let (_, answer) = hub.admin("POST", "/api/v1/resume", dry).await;
+    assert_eq!((&answer["changed"], &answer["skipped"][0]["agent_id"]), (&json!(["a"]), &json!("never")));
     let (_, answer) = hub.admin("POST", "/api/v1/resume", json!({"selector": "id=a", "reason": "disk is in"})).await;
     assert_eq!((&answer["matched"], &answer["changed"]), (&json!(1), &json!(["a"])));
     assert_eq!(a.expect("task_assign").await["task_id"], second);

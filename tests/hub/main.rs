@@ -39,6 +39,7 @@ mod node_sidecar;
 mod observed;
 mod ops;
 mod owners;
+mod page;
 mod process;
 mod restarts;
 mod roles;

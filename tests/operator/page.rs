@@ -75,7 +75,9 @@ fn people_see_at_the_page_what_happens_and_act_there() {
         text
     });
     let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    std::thread::spawn(move || {
+        BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
 
     let (begun, mut told) = (Instant::now(), String::new());
     while begun.elapsed() < 6 * wait::BOUND {

@@ -111,9 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
     // Before whoever asks for the caller, and after the check of the page that a request comes from.
     #[cfg(feature = "page")]
     let routes = routes.layer(middleware::from_fn_with_state(sessions, page::recognise));
-    routes
-        .layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign))
-        .with_state(app)
+    routes.layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign)).with_state(app)
 }
 
 /// Lets a connection with a valid token leave the connection limit: a herd of strangers does not close an operator's.

@@ -72,6 +72,8 @@ exports.oneAgent = async (stage) => {
   await timeline.filter({ hasText: 'unplanned' }).waitFor();
   const before = await timeline.count();
   assert.strictEqual(await page.locator('.machine .lit').textContent(), 'Idle');
+  await page.getByText('What may come next').click();
+  await page.getByText('Idle to Draining: a checked restart, or a stop signal').waitFor();
   await page.getByRole('button', { name: 'Restart' }).click();
   await page.getByRole('button', { name: 'Restart 1 agent' }).waitFor();
   await page.fill('dialog [name=reason]', 'it\'s <b>new</b> \u202e');
@@ -108,6 +110,7 @@ exports.text = async (stage, crowd) => {
   assert(shown.includes('a <img src=x onerror="document.title=1"> b\n\\x1b[31mred\\x1b[0m \u2039U+202E\u203adesrever\\x07'), shown);
   await page.getByRole('link', { name: 'task-' }).first().click();
   await page.locator('.output', { hasText: '<script>1</script>\\x00\u2039U+009B\u203a' }).waitFor();
+  await page.locator('tr', { hasText: 'assigned' }).filter({ hasText: /ago.*agent id x<i>y, generation 1/ }).waitFor();
   await stage.axe(page, 'a task');
   assert.strictEqual(await page.evaluate(() => document.querySelectorAll('img, #view i:not(.segments i), #view script').length), 0);
   await page.context().close();

@@ -147,7 +147,16 @@ mod tests {
     #[test]
     fn text_never_becomes_markup_or_script() {
         for (name, text) in all() {
-            for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc", "DOMParser"] {
+            for sink in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                "srcdoc",
+                "DOMParser",
+            ] {
                 assert!(!text.contains(sink), "{name} has {sink}");
             }
         }

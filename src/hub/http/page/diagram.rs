@@ -97,7 +97,12 @@ mod tests {
         }
         for (number, one) in diagram.states.iter().enumerate() {
             for other in &diagram.states[number + 1..] {
-                assert!((one.x - other.x).abs() > BOX.0 || (one.y - other.y).abs() > BOX.1, "{} {}", one.name, other.name);
+                assert!(
+                    (one.x - other.x).abs() > BOX.0 || (one.y - other.y).abs() > BOX.1,
+                    "{} {}",
+                    one.name,
+                    other.name
+                );
             }
         }
     }

@@ -105,7 +105,12 @@ struct Login {
 }
 
 /// Shows the page, or the form to log in. What comes after `/dashboard` is the script's to read.
-async fn show(State(app): Shared, Extension(sessions): Extension<Arc<Sessions>>, headers: HeaderMap, uri: Uri) -> Response {
+async fn show(
+    State(app): Shared,
+    Extension(sessions): Extension<Arc<Sessions>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     let session = sessions.read(&headers).map_or(Credentials::None, Credentials::Session);
     match caller_of(&app.snapshot(), &session) {
         Ok(caller) => page(&shell(&caller), StatusCode::OK),
@@ -174,7 +179,8 @@ async fn asset(Path((version, file)): Path<(String, String)>, headers: HeaderMap
         (header::VARY, "accept-encoding"),
     ];
     let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let takes_gzip = accepted.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("gzip"));
+    let takes_gzip =
+        accepted.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("gzip"));
     match takes_gzip {
         true => (head, [(header::CONTENT_ENCODING, "gzip")], asset.gzip.as_slice()).into_response(),
         false => (head, asset.text).into_response(),
@@ -185,7 +191,11 @@ async fn asset(Path((version, file)): Path<(String, String)>, headers: HeaderMap
 fn safe_next(next: &str) -> &str {
     let rest = next.strip_prefix(HOME);
     let is_own = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    if is_own && next.bytes().all(|byte| byte.is_ascii_graphic()) && !next.starts_with("/dashboard/login") { next } else { HOME }
+    if is_own && next.bytes().all(|byte| byte.is_ascii_graphic()) && !next.starts_with("/dashboard/login") {
+        next
+    } else {
+        HOME
+    }
 }
 
 fn see_other(to: &str, cookie: HeaderValue) -> Response {
@@ -201,7 +211,9 @@ fn login_page(status: StatusCode, next: &str, refused: Option<&str>) -> Response
 fn page(template: &impl Template, status: StatusCode) -> Response {
     match template.render() {
         Ok(text) => (status, [(header::CACHE_CONTROL, "no-store")], Html(text)).into_response(),
-        Err(error) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "page_failed", &error.to_string()).into_response(),
+        Err(error) => {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "page_failed", &error.to_string()).into_response()
+        }
     }
 }
 
@@ -232,24 +244,24 @@ mod tests {
         for own in ["/dashboard", "/dashboard/agents/a%20b", "/dashboard?selector=status%3Doffline"] {
             assert_eq!(safe_next(own), own);
         }
-        for other in ["", "/", "//evil.test", "https://evil.test", "/dashboards", "/dashboard/a\r\nb", "/dashboard/login?a"] {
+        for other in
+            ["", "/", "//evil.test", "https://evil.test", "/dashboards", "/dashboard/a\r\nb", "/dashboard/login?a"]
+        {
             assert_eq!(safe_next(other), HOME, "{other}");
         }
     }
 
     #[test]
     fn a_shell_names_what_its_reader_may_and_escapes_the_name() {
-        let caller = |role| Caller {
-            name: "<img src=x>\"".to_owned(),
-            role,
-            proof: Proof::Token([0; 32]),
-            use_is_news: false,
-        };
+        let caller =
+            |role| Caller { name: "<img src=x>\"".to_owned(), role, proof: Proof::Token([0; 32]), use_is_news: false };
         let viewer = caller(Role::Viewer);
         let text = shell(&viewer).render().unwrap();
         assert!(text.contains("data-may=\"restarts\"") && !text.contains("<img"), "{text}");
         assert!(!text.contains("/dashboard/audit"), "{text}");
         let admin = caller(Role::Admin);
-        assert!(shell(&admin).render().unwrap().contains("data-may=\"restart restart-itself drain tasks restarts audit\""));
+        assert!(
+            shell(&admin).render().unwrap().contains("data-may=\"restart restart-itself drain tasks restarts audit\"")
+        );
     }
 }

@@ -75,7 +75,8 @@ impl Sessions {
     }
 
     fn seal(&self, token: &TokenHash, expires_at: u64) -> Result<Hmac<Sha256>, ApiError> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key()?).map_err(|error| self.unusable(&error.to_string()))?;
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key()?).map_err(|error| self.unusable(&error.to_string()))?;
         mac.update(PURPOSE);
         mac.update(&expires_at.to_be_bytes());
         mac.update(token);

@@ -47,12 +47,14 @@ const query = (params) => {
 
 export const get = (path, params) => json(`/api/v1/${path}${query(params)}`, {});
 
-/** Acts, once, however often it is sent. */
+/** Acts, once, however often it is sent; or asks what an act would do. */
 export function post(path, body) {
-  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+  const headers = { 'content-type': 'application/json' };
+  if (!body.dry_run) headers['idempotency-key'] = randomKey();
   return json(`/api/v1/${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
 }
+
+const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 
 /** All items of a list. */
 export async function all(path, params) {

@@ -54,6 +54,12 @@ async function list(view, url, go, { title, path, filters, columns, row, above }
 
 const choice = (name, label, codes) => ({ name, label, options: [['', 'any'], ...codes.map((code) => [code, spoken(code)])] });
 
+/** Details in words: a text as it is, an object by its fields. */
+const told = (it) => {
+  if (it == null || typeof it !== 'object') return String(it ?? '');
+  return Object.entries(it).map(([key, value]) => `${spoken(key)} ${typeof value === 'object' ? JSON.stringify(value) : value}`).join(', ');
+};
+
 const TASK_COLUMNS = [
   { head: 'Task', class: 'name', cell: (it) => h('a', { href: `/dashboard/tasks?id=${segment(it.task_id)}` }, it.task_id) },
   { head: 'Status', cell: (it) => state(it.status) },
@@ -90,8 +96,9 @@ async function task(view, id) {
     dialog.append(h('form', { onsubmit: submit }, h('p', null, h('code', null, id)), refusal, h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Back'), h('button.main', { type: 'submit' }, what))));
   });
   const history = [
-    { head: 'When', cell: (entry) => ago(entry.at ?? entry.at_ms) },
-    { head: 'What', class: 'wide', cell: (entry) => Object.entries(entry).filter(([key, value]) => !/^at/.test(key) && value != null).map(([key, value]) => `${spoken(key)} ${typeof value === 'object' ? JSON.stringify(value) : value}`).join(', ') },
+    { head: 'When', cell: (entry) => ago(entry.timestamp) },
+    { head: 'Event', cell: (entry) => spoken(entry.event) },
+    { head: 'What', class: 'wide', cell: (entry) => told(entry.details) },
   ];
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard/tasks' }, 'Tasks')), h('h1', null, id),
     h('p.standing', null, state(it.status), ' ', ago(it.updated_at), it.last_error && `: ${it.last_error}`),
@@ -148,6 +155,6 @@ export const audit = (view, url, go) => list(view, url, go, {
     { head: 'What', cell: (it) => spoken(it.action) },
     { head: 'To', cell: (it) => it.target },
     { head: 'Why', class: 'wide', cell: (it) => [it.reason, it.selector && h('code', null, ` ${it.selector}`)] },
-    { head: 'Change', cell: (it) => [it.old != null && `${JSON.stringify(it.old)} `, it.new != null && ['\u2192 ', JSON.stringify(it.new)]] },
+    { head: 'Change', cell: (it) => [it.old != null && `${told(it.old)} `, it.new != null && `\u2192 ${told(it.new)}`] },
   ],
 });

@@ -1,7 +1,6 @@
 // What several views show.
 
 import { clean, count, fill, h, say } from './dom.js';
-import { ago } from './time.js';
 import words from './words.js';
 
 /** Each status with its shape, the gravest first; the shape and the word say it without the colour. */
@@ -32,7 +31,7 @@ export const agentLink = (id) => h('a', { href: `/dashboard/agents/${encodeURICo
 
 /** A list of names and values. */
 export const facts = (pairs) =>
-  h('dl.facts', null, pairs.filter(([, value]) => value != null && value !== '').map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
+  h('dl.facts', null, pairs.filter(([, value]) => value != null && value !== false && value !== '').map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
 
 /** A table of `columns`, each `{head, cell(item), class}`. */
 export function table(caption, columns, items, row = () => ({})) {
@@ -88,8 +87,9 @@ export function command(text) {
 
 /** Who is passed over, and why: agents by their reason. */
 export function left(skipped) {
-  const by = Map.groupBy ? Map.groupBy(skipped, (it) => it.detail) : skipped.reduce((map, it) => map.set(it.detail, [...(map.get(it.detail) ?? []), it]), new Map());
-  return [...by].map(([detail, those]) => h('p.quiet', null, `${count(those.length, 'agent')} left out, ${detail}: `, named(those.map((it) => it.agent_id))));
+  const by = new Map();
+  for (const { detail, agent_id: id } of skipped) by.set(detail, [...(by.get(detail) ?? []), id]);
+  return [...by].map(([detail, ids]) => h('p.quiet', null, `${count(ids.length, 'agent')} left out, ${detail}: `, named(ids)));
 }
 
 /** Names, the first few of them. */
@@ -97,5 +97,3 @@ export function named(ids, most = 12) {
   const more = ids.length - most;
   return `${ids.slice(0, most).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
-
-export const since = (at, text) => [text, ' ', ago(at)];

@@ -6,9 +6,13 @@ import { stamp } from './time.js';
 /** So long without a line, and the stream is dead: the hub sends one at least every 15 s. */
 const SILENCE_MS = 40_000;
 
+/** So long behind other tabs, and the stream is let go: a browser has few connections to one hub. */
+const HIDDEN_MS = 20_000;
+
 const listeners = new Set();
 let last = null;
 let lostAt = null;
+let interrupted = false;
 export let lastEventAt = null;
 
 /** Has `hear(kind, data)` told of each event until the returned function is called. */
@@ -34,16 +38,23 @@ function show(state) {
 async function follow(opened) {
   const ended = new AbortController();
   let dead = setTimeout(() => ended.abort(), SILENCE_MS);
+  let unseen = null;
+  const look = () => {
+    clearTimeout(unseen);
+    if (document.hidden) unseen = setTimeout(() => ended.abort(), HIDDEN_MS);
+  };
+  document.addEventListener('visibilitychange', look);
+  look();
   try {
     const headers = last == null ? {} : { 'last-event-id': last };
     const answer = await open('/api/v1/events', { headers, signal: ended.signal });
     if (!answer.ok) return;
-    const wasLost = lostAt != null;
     lostAt = null;
     show('live');
     opened();
     // Without the number of an event to go on after, some may have been missed.
-    if (wasLost && last == null) tell('missed', {});
+    if (interrupted && last == null) tell('missed', {});
+    interrupted = false;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ; ) {
       const { done, value } = await reader.read();
@@ -58,7 +69,14 @@ async function follow(opened) {
     // Broken off: whoever called tries again.
   } finally {
     clearTimeout(dead);
+    clearTimeout(unseen);
+    document.removeEventListener('visibilitychange', look);
   }
+}
+
+/** Waits until the page is looked at. */
+async function seen() {
+  if (document.hidden) await new Promise((resolve) => document.addEventListener('visibilitychange', resolve, { once: true }));
 }
 
 function read(block) {
@@ -83,6 +101,12 @@ export function start() {
           pause = 500;
           resolve();
         });
+        interrupted = true;
+        if (document.hidden) {
+          show('paused');
+          await seen();
+          continue;
+        }
         lostAt ??= Date.now();
         show('lost');
         await new Promise((next) => setTimeout(next, pause));
