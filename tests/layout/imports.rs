@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree, Visibility};
@@ -21,7 +21,9 @@ impl Crate {
     pub(crate) fn read(top: &Path) -> Self {
         let src = top.join("src");
         let mut files = BTreeMap::new();
-        for path in super::files_below(&src) {
+        // The page's style and script lie in src, too.
+        let is_rust = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "rs");
+        for path in super::files_below(&src).into_iter().filter(is_rust) {
             let name = path.strip_prefix(&src).expect("a file of src").with_extension("");
             let mut parts: Vec<&str> = name.iter().map(|part| part.to_str().expect("a name in UTF-8")).collect();
             if parts[0] == "bin" || parts.contains(&"tests") {
