@@ -23,13 +23,13 @@
 //! | `POST /api/admin/agents/{id}/restart` | operator, the agent's own | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | viewer, the agent's own | 200 |
 //!
-//! Before any of them a web page that is not the hub's own is refused, by [`browsers`].
+//! Before any of them a web page that is not the hub's own is refused, by `browsers`.
 //!
 //! The routes of `/api/v1` are in [`v1`], with their description. An operator may do what a viewer may, and an admin everything: [`Permission`] has the table.
 
 mod admin;
 mod agents;
-pub mod browsers;
+mod browsers;
 pub mod credentials;
 mod lists;
 mod metrics;
