@@ -21,6 +21,7 @@
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
 //! | `watched_store` | the store as the actor uses it: each commit is timed and counted | no |
 //! | [`pulse`] | the actor's signs of life | no |
+//! | `own_pages` | which hosts and which web pages are the hub's own | yes |
 //! | `public_url` | the address at which people open the hub in a browser | yes |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
@@ -56,6 +57,7 @@ pub mod metrics;
 pub mod news;
 mod not_unicode;
 mod outbox;
+pub mod own_pages;
 mod problem;
 mod public_url;
 pub mod pulse;

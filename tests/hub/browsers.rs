@@ -247,6 +247,36 @@ async fn odd_hosts_are_each_decided() {
 }
 
 #[tokio::test]
+async fn each_request_of_a_connection_is_judged_by_itself() {
+    let dir = folder();
+    let hub = Hub::start(&dir, &[]);
+    let get = |head: &str| format!("GET /api/agents HTTP/1.1\r\n{head}\r\n");
+    let (own, foreign) = (get("host: localhost\r\n"), get("host: evil.test\r\n"));
+    let hidden = format!("POST /api/tasks HTTP/1.1\r\nhost: evil.test\r\ncontent-length: {}\r\n\r\n{own}", own.len());
+    let last = get("host: localhost\r\nconnection: close\r\n");
+    for (requests, statuses) in [([&own, &foreign], ["200", "421", "200"]), ([&foreign, &own], ["421", "200", "200"])] {
+        let sent = format!("{}{}{last}", requests[0], requests[1]);
+        assert_eq!(answers_to(&hub, &sent).await, statuses, "{sent}");
+    }
+    // What stands in the body of a refused request is no request.
+    let answers = answers_to(&hub, &format!("{hidden}{last}")).await;
+    assert!(answers == ["421", "200"] || answers == ["421"], "{answers:?}");
+}
+
+/// The statuses of the answers to these requests on one connection.
+async fn answers_to(hub: &Hub, requests: &str) -> Vec<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(&hub.address).await.unwrap();
+        stream.write_all(requests.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let text = timeout(PATIENCE, exchange).await.expect("no answer in time");
+    text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect()
+}
+
+#[tokio::test]
 async fn with_a_public_url_its_host_and_its_pages_are_the_hubs_own() {
     let dir = folder();
     let hub = Hub::start(&dir, &["--public-url", "https://Hub.Example.org"]);

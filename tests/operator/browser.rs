@@ -27,7 +27,7 @@ fn told(chromium: &Path, port: u16) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operator/browser.js");
     let mut node = Command::new("node");
     node.arg(script).arg(chromium).arg(port.to_string()).arg(OWN_NAME).env("NODE_PATH", npm::packages());
-    let (status, text) = process::run(node, 2 * wait::BOUND);
+    let (status, text) = process::run(node, 4 * wait::BOUND);
     let json = text.lines().find(|line| line.starts_with('{')).unwrap_or("{}");
     assert!(status.success(), "browser.js ended with {status}:\n{text}");
     serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {text}"))

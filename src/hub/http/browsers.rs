@@ -20,31 +20,13 @@ use crate::hub::http::reply::{Caller, Proof, caller_of};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::listener::Origin;
 use crate::hub::log_budget::{LogBudget, log_within};
+use crate::hub::own_pages::Host;
 use crate::hub::problem::or_problem;
 
 /// The longest host or origin that an error quotes, in characters.
 const MAX_QUOTED: usize = 100;
 
 static BUDGET: Mutex<LogBudget> = Mutex::new(LogBudget::new());
-
-/// Which hosts and pages are the hub's own.
-#[derive(Debug, Clone, Default)]
-pub struct OwnPages {
-    /// Whether a host must be one of the hub's: it listens on loopback only, or was told its address.
-    pub checks_host: bool,
-    /// The address that the hub was told, `--public-url`.
-    pub public_url: Option<WebOrigin>,
-}
-
-/// What a request names as its host.
-enum Host {
-    /// Nothing, as no browser does.
-    Absent,
-    /// This.
-    Named(Authority),
-    /// This text, which is no host.
-    Unreadable(String),
-}
 
 /// Refuses the requests of foreign pages, and hosts that are not the hub's.
 pub(super) async fn refuse_foreign(
@@ -90,29 +72,6 @@ fn check(app: &App, who: &Credentials, over_tcp: bool, request: &Request) -> Res
 /// Returns whether the request is for an agent's WebSocket, with a header that no page can send by itself.
 fn opens_websocket(request: &Request) -> bool {
     request.uri().path() == "/ws" && request.headers().contains_key(header::UPGRADE)
-}
-
-impl OwnPages {
-    fn has_host(&self, host: &Host) -> bool {
-        match host {
-            Host::Absent => true,
-            // Its port is that of a proxy, or left out by one.
-            Host::Named(named) => {
-                !named.host.is_in_dns() || self.public_url.as_ref().is_some_and(|own| own.host == named.host)
-            }
-            Host::Unreadable(_) => false,
-        }
-    }
-
-    /// Returns whether a page is the hub's own: of the public address, or of the host that the hub is asked by. A name in
-    /// the DNS is proof of that only where hosts are not checked.
-    fn has_page(&self, origin: &WebOrigin, host: &Host, checks_host: bool) -> bool {
-        let is_where_it_asks = match host {
-            Host::Named(named) => origin.is_at(named) && !(checks_host && named.host.is_in_dns()),
-            Host::Absent | Host::Unreadable(_) => false,
-        };
-        is_where_it_asks || self.public_url.as_ref() == Some(origin)
-    }
 }
 
 /// Returns the host that the request names: in its target, or its `Host` header. (RFC 9112, 3.2)

@@ -24,13 +24,13 @@
 //! | `GET /api/admin/agents/{id}/restarts` | viewer, the agent's own | 200 |
 //! | `GET /dashboard...`, `POST /dashboard/login`, `POST /dashboard/logout` | none; the page asks `/api/v1` | 200, 303, 401 |
 //!
-//! Before any of them a web page that is not the hub's own is refused, by [`browsers`].
+//! Before any of them a web page that is not the hub's own is refused, by `browsers`.
 //!
 //! The routes of `/api/v1` are in [`v1`], with their description. An operator may do what a viewer may, and an admin everything: [`Permission`] has the table.
 
 mod admin;
 mod agents;
-pub mod browsers;
+mod browsers;
 pub mod credentials;
 mod lists;
 mod metrics;

@@ -20,10 +20,10 @@ use tokio_util::task::TaskTracker;
 use crate::hub::actor::{Handle, now_ms};
 use crate::hub::api_error::ApiError;
 use crate::hub::backups::Backups;
-use crate::hub::http::browsers::OwnPages;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
+use crate::hub::own_pages::OwnPages;
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
