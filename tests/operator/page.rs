@@ -98,5 +98,6 @@ fn people_see_at_the_page_what_happens_and_act_there() {
     let _ = node.kill();
     let status = node.wait().expect("the end of main.js");
     let complaint = complaint.join().unwrap_or_default();
+    eprintln!("{told}");
     assert!(status.success(), "main.js ended with {status} after {:?}:\n{told}{complaint}", begun.elapsed());
 }

@@ -73,7 +73,7 @@ exports.oneAgent = async (stage) => {
   const before = await timeline.count();
   assert.strictEqual(await page.locator('.machine .lit').textContent(), 'Idle');
   await page.getByText('What may come next').click();
-  await page.getByText('Idle to Draining: a checked restart, or a stop signal').waitFor();
+  await page.locator('details li', { hasText: 'Idle to Draining: a checked restart, or a stop signal' }).waitFor();
   await page.getByRole('button', { name: 'Restart' }).click();
   await page.getByRole('button', { name: 'Restart 1 agent' }).waitFor();
   await page.fill('dialog [name=reason]', 'it\'s <b>new</b> \u202e');

@@ -26,7 +26,7 @@ function ofCommand(restart, past) {
   const marks = [restart.force && 'forced', restart.forced && 'left its task behind', ['refused', 'overdue', 'withdrawn', 'revoked'].includes(restart.state) && restart.state, restart.open && `now ${restart.state}`];
   const refusal = restart.steps.find(({ step }) => step === 'refused')?.detail?.detail;
   return {
-    at: restart.commanded_at, kind: restart.open ? 'open' : restart.state, segments: parts,
+    at: restart.commanded_at, kind: restart.open ? 'open' : restart.state, forced: restart.force || restart.forced, segments: parts,
     head: [`by ${restart.by}: ${restart.reason}`, refusal && ` \u2014 ${refusal}`], marks: marks.filter(Boolean), version: past?.version,
   };
 }
@@ -56,7 +56,7 @@ function row(it, total, longest) {
     return part;
   }));
   bar.style.width = `${Math.max(8, (100 * total) / longest)}%`;
-  return h('li', { 'data-kind': it.kind },
+  return h('li', { 'data-kind': it.kind, 'data-forced': it.forced },
     h('p', null, ago(it.at), ' ', it.marks.map((mark) => [h('b.mark', null, mark), ' ']), it.head, it.version && h('small', null, ` (${it.version})`)),
     bar, h('p.quiet', null, told.join(' \u00b7 '), it.segments.length > 1 && ` \u00b7 in all ${took(total)}`));
 }
