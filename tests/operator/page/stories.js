@@ -81,7 +81,7 @@ exports.oneAgent = async (stage) => {
   await page.getByRole('button', { name: 'Restart 1 agent' }).click();
   await timeline.nth(before).waitFor();
   const newest = timeline.first();
-  await newest.filter({ hasText: 'by olga: it\'s <b>new</b> \u2039U+202E\u203a' }).filter({ hasText: /draining .* gap .* in all/ }).waitFor();
+  await newest.filter({ hasText: 'by olga: it\'s <b>new</b> \u2039U+202E\u203a' }).filter({ hasText: /draining .* away .* in all/ }).waitFor();
   assert.strictEqual(await newest.getAttribute('data-kind'), 'back');
   assert(await newest.locator('.segments > span').count() >= 4);
 

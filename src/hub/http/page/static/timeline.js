@@ -5,7 +5,7 @@ import { spoken, why } from './parts.js';
 import { ago, took } from './time.js';
 
 /** What is waited for before each step. */
-const SEGMENTS = { delivered: 'sending', accepted: 'deciding', draining: 'finishing', exiting: 'draining', back: 'gap', refused: 'until refused', overdue: 'overdue', withdrawn: 'withdrawn', revoked: 'revoked' };
+const SEGMENTS = { delivered: 'sending', accepted: 'deciding', draining: 'finishing', exiting: 'draining', back: 'away', refused: 'until refused', overdue: 'overdue', withdrawn: 'withdrawn', revoked: 'revoked' };
 
 /** The segments of a restart: `[{name, ms, step}]`, from step to step. */
 export function segments(restart) {
