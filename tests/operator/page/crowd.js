@@ -15,10 +15,12 @@ class Crowd {
   /** Registers agents and has them dial; each is `{id, labels, output, refuses, version}`. Done once all are identified. */
   async join(agents) {
     for (let at = 0; at < agents.length; at += AT_ONCE) {
-      await Promise.all(agents.slice(at, at + AT_ONCE).map(async (agent) => {
-        const { token } = await this.api('POST', '/api/onboard/register', { agent_id: agent.id });
-        await this.dial({ ...agent, token, boot: 1 });
-      }));
+      await Promise.all(
+        agents.slice(at, at + AT_ONCE).map(async (agent) => {
+          const { token } = await this.api('POST', '/api/onboard/register', { agent_id: agent.id });
+          await this.dial({ ...agent, token, boot: 1 });
+        }),
+      );
     }
   }
 
@@ -29,10 +31,22 @@ class Crowd {
       this.sockets.add(socket);
       socket.on('error', reject);
       socket.on('close', () => this.sockets.delete(socket));
-      socket.on('open', () => say({
-        type: 'identify', agent_id: agent.id, token: agent.token, name: agent.id, status: 'idle', capabilities: ['simulated'], client_type: 'sidecar',
-        version: agent.version ?? '0.1.0', boot_id: `${agent.id}-${agent.boot}`, features: ['restart.v2', 'task_reassign'], labels: agent.labels ?? {}, restarted,
-      }));
+      socket.on('open', () =>
+        say({
+          type: 'identify',
+          agent_id: agent.id,
+          token: agent.token,
+          name: agent.id,
+          status: 'idle',
+          capabilities: ['simulated'],
+          client_type: 'sidecar',
+          version: agent.version ?? '0.1.0',
+          boot_id: `${agent.id}-${agent.boot}`,
+          features: ['restart.v2', 'task_reassign'],
+          labels: agent.labels ?? {},
+          restarted,
+        }),
+      );
       socket.on('message', (text) => {
         const frame = JSON.parse(text);
         if (frame.type === 'identified') resolve();
@@ -44,7 +58,13 @@ class Crowd {
 
   work(agent, { task_id, generation }, say) {
     say({ type: 'task_accepted', task_id, generation });
-    say({ type: 'task_progress', task_id, generation, progress: 40, execution_event: { event_type: 'stdout', text: agent.output ?? 'working' } });
+    say({
+      type: 'task_progress',
+      task_id,
+      generation,
+      progress: 40,
+      execution_event: { event_type: 'stdout', text: agent.output ?? 'working' },
+    });
   }
 
   restart(agent, { command_id, reason }, socket, say) {

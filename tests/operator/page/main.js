@@ -31,7 +31,10 @@ async function main() {
   }
 }
 
-main().then(() => process.exit(0), (error) => {
-  console.error(`page: ${error.stack}`);
-  process.exit(1);
-});
+main().then(
+  () => process.exit(0),
+  (error) => {
+    console.error(`page: ${error.stack}`);
+    process.exit(1);
+  },
+);

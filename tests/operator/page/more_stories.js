@@ -15,11 +15,19 @@ exports.viewer = async (stage) => {
   await row(page, 'alice').getByRole('checkbox').check();
   const acts = page.getByRole('button', { name: /restart|drain|resume|start|promote|pause|cancel|retry/i });
   const links = page.getByRole('link', { name: /roll out|new rollout|audit/i });
-  const { items: [rollout] } = await stage.api('GET', '/api/v1/rollouts');
-  const { items: [task] } = await stage.api('GET', '/api/v1/tasks');
+  const {
+    items: [rollout],
+  } = await stage.api('GET', '/api/v1/rollouts');
+  const {
+    items: [task],
+  } = await stage.api('GET', '/api/v1/tasks');
   for (const [path, loaded] of [
-    ['/dashboard?selector=all', 'tr[data-agent=alice]'], ['/dashboard/agents/alice', '.timeline li'], ['/dashboard/rollouts', 'tr[data-row]'],
-    [`/dashboard/rollouts/${rollout.rollout_id}`, 'tr[data-row]'], ['/dashboard/restarts', 'tr[data-row]'], [`/dashboard/tasks?id=${task.task_id}`, '.output'],
+    ['/dashboard?selector=all', 'tr[data-agent=alice]'],
+    ['/dashboard/agents/alice', '.timeline li'],
+    ['/dashboard/rollouts', 'tr[data-row]'],
+    [`/dashboard/rollouts/${rollout.rollout_id}`, 'tr[data-row]'],
+    ['/dashboard/restarts', 'tr[data-row]'],
+    [`/dashboard/tasks?id=${task.task_id}`, '.output'],
   ]) {
     await page.goto(stage.base + path);
     await page.waitForSelector(loaded);
@@ -105,8 +113,13 @@ exports.accessible = async (stage) => {
   await stage.axe(page, 'the form to log in');
   await stage.logIn(page, stage.admin);
   for (const [path, loaded] of [
-    ['', 'tr[data-agent=alice]'], ['/agents/alice', '.timeline li'], ['/rollouts', 'tr[data-row]'], ['/rollouts/new?selector=all', '.wizard ol'],
-    ['/tasks', 'tr[data-row]'], ['/restarts', '.histogram li'], ['/audit', 'tr[data-row]'],
+    ['', 'tr[data-agent=alice]'],
+    ['/agents/alice', '.timeline li'],
+    ['/rollouts', 'tr[data-row]'],
+    ['/rollouts/new?selector=all', '.wizard ol'],
+    ['/tasks', 'tr[data-row]'],
+    ['/restarts', '.histogram li'],
+    ['/audit', 'tr[data-row]'],
   ]) {
     await page.goto(`${stage.base}/dashboard${path}`);
     await page.waitForSelector(loaded);
@@ -117,7 +130,13 @@ exports.accessible = async (stage) => {
 
 /** A thousand agents, of which a hundred restart at once. */
 exports.thousand = async (stage, crowd) => {
-  await crowd.join(Array.from({ length: 1000 }, (_, n) => ({ id: `crowd-${n}`, labels: { pool: n % 10 ? 'many' : 'few' }, version: n % 3 ? '0.2.0' : '0.1.0' })));
+  await crowd.join(
+    Array.from({ length: 1000 }, (_, n) => ({
+      id: `crowd-${n}`,
+      labels: { pool: n % 10 ? 'many' : 'few' },
+      version: n % 3 ? '0.2.0' : '0.1.0',
+    })),
+  );
   const page = await stage.page();
   await stage.logIn(page, stage.admin);
   await page.locator('.filters', { hasText: /all 1,00\d/ }).waitFor();
@@ -127,17 +146,20 @@ exports.thousand = async (stage, crowd) => {
   const painted = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0].startTime);
   console.log(`told first paint after ${Math.round(painted)} ms`);
   assert(painted < HANG_MS, `first paint after ${painted} ms`);
-  const worst = page.evaluate(() => new Promise((resolve) => {
-    let [last, most] = [performance.now(), 0];
-    const until = last + 3000;
-    const frame = (at) => {
-      most = Math.max(most, at - last);
-      last = at;
-      if (at < until) requestAnimationFrame(frame);
-      else resolve(most);
-    };
-    requestAnimationFrame(frame);
-  }));
+  const worst = page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        let [last, most] = [performance.now(), 0];
+        const until = last + 3000;
+        const frame = (at) => {
+          most = Math.max(most, at - last);
+          last = at;
+          if (at < until) requestAnimationFrame(frame);
+          else resolve(most);
+        };
+        requestAnimationFrame(frame);
+      }),
+  );
   await stage.api('POST', '/api/v1/restarts', { selector: 'label.pool=few', reason: 'a hundred' });
   console.log(`told longest frame ${Math.round(await worst)} ms`);
   assert((await worst) < HANG_MS, `a frame of ${await worst} ms`);

@@ -67,7 +67,13 @@ class Stage {
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme });
       const found = await page.evaluate(async () => (await window.axe.run(document, { resultTypes: ['violations'] })).violations);
-      const told = found.map((it) => `${it.id}: ${it.help}\n${it.nodes.slice(0, 3).map((node) => `  ${node.html}\n  ${node.failureSummary}`).join('\n')}`);
+      const told = found.map(
+        (it) =>
+          `${it.id}: ${it.help}\n${it.nodes
+            .slice(0, 3)
+            .map((node) => `  ${node.html}\n  ${node.failureSummary}`)
+            .join('\n')}`,
+      );
       assert.deepStrictEqual(told, [], `${what}, ${colorScheme}:\n${told.join('\n')}`);
     }
   }

@@ -22,7 +22,11 @@ exports.logIn = async (stage) => {
   assert.deepStrictEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, 'Strict', '/']);
   assert(!cookie.value.includes(stage.admin), 'the token is not in it');
   const status = (options) => page.evaluate(async (it) => (await fetch('/api/v1/me', it)).status, options);
-  assert.deepStrictEqual([await status({ headers: { 'agentcom-page': '1' } }), await status({})], [200, 401], 'the cookie alone is no proof');
+  assert.deepStrictEqual(
+    [await status({ headers: { 'agentcom-page': '1' } }), await status({})],
+    [200, 401],
+    'the cookie alone is no proof',
+  );
 
   // A page at another port of the same host gets the cookie sent along, and nothing for it.
   const server = http.createServer((_, answer) => answer.setHeader('content-type', 'text/html').end('<!doctype html><p>other'));
@@ -30,11 +34,17 @@ exports.logIn = async (stage) => {
   const other = await page.context().newPage();
   await other.goto(`http://127.0.0.1:${server.address().port}/`);
   const got = await other.evaluate(async (base) => {
-    const ask = (path, options) => fetch(base + path, { credentials: 'include', ...options }).then((it) => it.type + it.status, (error) => error.name);
+    const ask = (path, options) =>
+      fetch(base + path, { credentials: 'include', ...options }).then(
+        (it) => it.type + it.status,
+        (error) => error.name,
+      );
     const json = { 'content-type': 'application/json', 'agentcom-page': '1' };
     return Promise.all([
-      ask('/api/v1/me', { headers: { 'agentcom-page': '1' } }), ask('/api/v1/me', { mode: 'no-cors' }),
-      ask('/api/v1/drain', { method: 'POST', headers: json, body: '{"selector": "all"}' }), ask('/dashboard/logout', { method: 'POST', mode: 'no-cors' }),
+      ask('/api/v1/me', { headers: { 'agentcom-page': '1' } }),
+      ask('/api/v1/me', { mode: 'no-cors' }),
+      ask('/api/v1/drain', { method: 'POST', headers: json, body: '{"selector": "all"}' }),
+      ask('/dashboard/logout', { method: 'POST', mode: 'no-cors' }),
     ]);
   }, stage.base);
   assert.deepStrictEqual(got, ['TypeError', 'opaque0', 'TypeError', 'opaque0']);
@@ -76,14 +86,19 @@ exports.oneAgent = async (stage) => {
   await page.locator('details li', { hasText: 'Idle to Draining: a checked restart, or a stop signal' }).waitFor();
   await page.getByRole('button', { name: 'Restart' }).click();
   await page.getByRole('button', { name: 'Restart 1 agent' }).waitFor();
-  await page.fill('dialog [name=reason]', 'it\'s <b>new</b> \u202e');
-  await page.locator('dialog .command', { hasText: `agentcom-hub restart id=alice --reason 'it'\\''s <b>new</b> \u2039U+202E\u203a'` }).waitFor();
+  await page.fill('dialog [name=reason]', "it's <b>new</b> \u202e");
+  await page
+    .locator('dialog .command', { hasText: `agentcom-hub restart id=alice --reason 'it'\\''s <b>new</b> \u2039U+202E\u203a'` })
+    .waitFor();
   await page.getByRole('button', { name: 'Restart 1 agent' }).click();
   await timeline.nth(before).waitFor();
   const newest = timeline.first();
-  await newest.filter({ hasText: 'by olga: it\'s <b>new</b> \u2039U+202E\u203a' }).filter({ hasText: /draining .* away .* in all/ }).waitFor();
+  await newest
+    .filter({ hasText: "by olga: it's <b>new</b> \u2039U+202E\u203a" })
+    .filter({ hasText: /draining .* away .* in all/ })
+    .waitFor();
   assert.strictEqual(await newest.getAttribute('data-kind'), 'back');
-  assert(await newest.locator('.segments > span').count() >= 4);
+  assert((await newest.locator('.segments > span').count()) >= 4);
 
   await page.getByRole('button', { name: 'Drain' }).click();
   await page.fill('dialog [name=reason]', 'a new disk');
@@ -110,7 +125,10 @@ exports.text = async (stage, crowd) => {
   assert(shown.includes('a <img src=x onerror="document.title=1"> b\n\\x1b[31mred\\x1b[0m \u2039U+202E\u203adesrever\\x07'), shown);
   await page.getByRole('link', { name: 'task-' }).first().click();
   await page.locator('.output', { hasText: '<script>1</script>\\x00\u2039U+009B\u203a' }).waitFor();
-  await page.locator('tr', { hasText: 'assigned' }).filter({ hasText: /ago.*agent id x<i>y, generation 1/ }).waitFor();
+  await page
+    .locator('tr', { hasText: 'assigned' })
+    .filter({ hasText: /ago.*agent id x<i>y, generation 1/ })
+    .waitFor();
   await stage.axe(page, 'a task');
   assert.strictEqual(await page.evaluate(() => document.querySelectorAll('img, #view i:not(.segments i), #view script').length), 0);
   await page.context().close();
@@ -118,7 +136,9 @@ exports.text = async (stage, crowd) => {
 
 /** A rollout halts, says why and what to do, and is resumed. */
 exports.rollout = async (stage, crowd) => {
-  await crowd.join([1, 2, 3, 4].map((n) => ({ id: `roll-${n}`, labels: { pool: 'roll' }, refuses: n === 2 ? 1 : 0, detail: 'not <b>now</b>' })));
+  await crowd.join(
+    [1, 2, 3, 4].map((n) => ({ id: `roll-${n}`, labels: { pool: 'roll' }, refuses: n === 2 ? 1 : 0, detail: 'not <b>now</b>' })),
+  );
   const page = await stage.page();
   await stage.logIn(page, stage.admin, '/dashboard?selector=label.pool%3Droll');
   await page.getByRole('link', { name: 'Roll out' }).click();
@@ -128,10 +148,18 @@ exports.rollout = async (stage, crowd) => {
   await page.fill('[name=soak_ms]', '10ms');
   await page.fill('[name=canary]', '');
   await page.fill('[name=reason]', 'a driver');
-  await page.locator('.command', { hasText: "agentcom-hub rollout start label.pool=roll --reason 'a driver' --max-unavailable 1 --max-failures 0 --soak 10ms" }).waitFor();
+  await page
+    .locator('.command', {
+      hasText: "agentcom-hub rollout start label.pool=roll --reason 'a driver' --max-unavailable 1 --max-failures 0 --soak 10ms",
+    })
+    .waitFor();
   await page.getByRole('button', { name: 'Start the rollout' }).click();
   await page.locator('.standing', { hasText: 'more targets failed than the rollout bears' }).waitFor();
-  await page.locator('tr', { hasText: 'roll-2' }).filter({ hasText: 'it refused to restart' }).filter({ hasText: 'not <b>now</b>' }).waitFor();
+  await page
+    .locator('tr', { hasText: 'roll-2' })
+    .filter({ hasText: 'it refused to restart' })
+    .filter({ hasText: 'not <b>now</b>' })
+    .waitFor();
   await stage.axe(page, 'a rollout');
   await page.click('header nav >> text=Fleet');
   await page.locator('.strip a', { hasText: 'halted: more targets failed than the rollout bears' }).click();

@@ -7,23 +7,47 @@ import { command, left, named } from './parts.js';
 /** Each act: what it is called, where it goes, what its dry run tells, and what more may be said. */
 const ACTS = {
   restart: {
-    title: 'Restart', path: 'restarts', done: 'told to restart',
+    title: 'Restart',
+    path: 'restarts',
+    done: 'told to restart',
     about: 'Each finishes its task first, for as long as the deadline lets it, and comes back by itself.',
     meant: (answer) => answer.restarts.map((it) => it.agent_id),
     fields: [
-      { name: 'deadline_ms', label: 'Deadline', hint: 'how long a running task may delay it, such as 90s or 5m', flag: '--deadline', kind: 'time' },
+      {
+        name: 'deadline_ms',
+        label: 'Deadline',
+        hint: 'how long a running task may delay it, such as 90s or 5m',
+        flag: '--deadline',
+        kind: 'time',
+      },
       { name: 'force', label: 'Force: do not wait for tasks', flag: '--force', kind: 'flag' },
     ],
   },
   drain: {
-    title: 'Drain', path: 'drain', done: 'drained',
+    title: 'Drain',
+    path: 'drain',
+    done: 'drained',
     about: 'They get no new task. What they hold goes on, and nothing is taken from them.',
-    meant: (answer) => answer.changed, same: 'drained in this way already',
-    fields: [{ name: 'until_ms', label: 'For', hint: 'ends by itself after, such as 2h; empty: until it is resumed', flag: '--until', kind: 'time' }],
+    meant: (answer) => answer.changed,
+    same: 'drained in this way already',
+    fields: [
+      {
+        name: 'until_ms',
+        label: 'For',
+        hint: 'ends by itself after, such as 2h; empty: until it is resumed',
+        flag: '--until',
+        kind: 'time',
+      },
+    ],
   },
   resume: {
-    title: 'Resume', path: 'resume', done: 'take tasks again', about: 'They take tasks again.',
-    meant: (answer) => answer.changed, same: 'not drained from the hub', fields: [],
+    title: 'Resume',
+    path: 'resume',
+    done: 'take tasks again',
+    about: 'They take tasks again.',
+    meant: (answer) => answer.changed,
+    same: 'not drained from the hub',
+    fields: [],
   },
 };
 
@@ -41,10 +65,15 @@ export const cli = (act, selector, parts) => ['agentcom-hub', act, quoted(select
 /** A field of a form. */
 export function input({ name, label, hint, kind, value = '', options }, onchange) {
   const id = `field-${name}`;
-  if (kind === 'flag') return h('label.check', null, h('input', { type: 'checkbox', name, checked: Boolean(value), oninput: onchange }), ` ${label}`);
+  if (kind === 'flag')
+    return h('label.check', null, h('input', { type: 'checkbox', name, checked: Boolean(value), oninput: onchange }), ` ${label}`);
   const attributes = { id, name, oninput: onchange, 'aria-describedby': hint ? `${id}-hint` : null };
   const control = options
-    ? h('select', attributes, options.map(([of, text]) => h('option', { value: of, selected: of === value }, text)))
+    ? h(
+        'select',
+        attributes,
+        options.map(([of, text]) => h('option', { value: of, selected: of === value }, text)),
+      )
     : h('input', { ...attributes, value, autocomplete: 'off', spellcheck: 'false' });
   return h('div.field', null, h('label', { for: id }, label), control, hint && h('small', { id: `${id}-hint` }, hint));
 }
@@ -107,8 +136,12 @@ export function act(kind, selector, done = () => {}) {
         const answer = await post(it.path, { ...body, dry_run: true });
         meant = it.meant(answer);
         const same = answer.unchanged ?? [];
-        fill(whom, h('p', null, h('strong', null, count(meant.length, 'agent')), meant.length ? `: ${named(meant)}` : ': nobody'),
-          same.length > 0 && h('p.quiet', null, `${count(same.length, 'agent')} left out, ${it.same}: ${named(same)}`), left(answer.skipped));
+        fill(
+          whom,
+          h('p', null, h('strong', null, count(meant.length, 'agent')), meant.length ? `: ${named(meant)}` : ': nobody'),
+          same.length > 0 && h('p.quiet', null, `${count(same.length, 'agent')} left out, ${it.same}: ${named(same)}`),
+          left(answer.skipped),
+        );
         go.disabled = meant.length === 0;
         go.textContent = `${it.title} ${count(meant.length, 'agent')}`;
       } catch (error) {
@@ -132,12 +165,17 @@ export function act(kind, selector, done = () => {}) {
         go.disabled = false;
       }
     };
-    const form = h('form', { onsubmit: submit },
-      h('p', null, it.about), whom,
+    const form = h(
+      'form',
+      { onsubmit: submit },
+      h('p', null, it.about),
+      whom,
       input({ name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later' }, lookSoon),
       it.fields.map((field) => input(field, lookSoon)),
-      shown, refusal,
-      h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Cancel'), go));
+      shown,
+      refusal,
+      h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Cancel'), go),
+    );
     dialog.append(form);
     look();
   });

@@ -46,16 +46,34 @@ function machine(agent, restart) {
   for (const line of drawn.querySelectorAll('.move')) line.classList.toggle('next', line.dataset.from === phase);
   drawn.setAttribute('aria-label', `The states of a sidecar. It is ${phase ? `in ${phase}` : 'away'}.`);
   const next = [...drawn.querySelectorAll('.move.next title')].map((it) => it.textContent);
-  return h('section', null, h('h2', null, 'State'), drawn,
+  return h(
+    'section',
+    null,
+    h('h2', null, 'State'),
+    drawn,
     h('p', null, h('strong', null, phase ?? 'away'), '. ', waitsFor(agent, phase, restart)),
-    next.length > 0 && h('details', null, h('summary', null, 'What may come next'), h('ul', null, next.map((text) => h('li', null, text)))));
+    next.length > 0 &&
+      h(
+        'details',
+        null,
+        h('summary', null, 'What may come next'),
+        h(
+          'ul',
+          null,
+          next.map((text) => h('li', null, text)),
+        ),
+      ),
+  );
 }
 
 function task(agent) {
   const it = agent.task;
   if (!it) return h('section', null, h('h2', null, 'Task'), h('p.quiet', null, 'It has reported of none yet.'));
   const done = h('progress', { max: 100, value: it.progress ?? 0, 'aria-label': 'progress' });
-  return h('section', null, h('h2', null, 'Task'),
+  return h(
+    'section',
+    null,
+    h('h2', null, 'Task'),
     facts([
       ['id', h('a', { href: `/dashboard/tasks?id=${segment(it.task_id)}` }, it.task_id)],
       ['is', it.held ? (it.accepted ? 'in hand' : 'assigned, not accepted yet') : 'over'],
@@ -63,16 +81,30 @@ function task(agent) {
       ['last sign of life', it.last_sign_of_life_at && ago(it.last_sign_of_life_at)],
       ['silent since', it.silent_since && ago(it.silent_since)],
     ]),
-    it.output && [h('h3', null, it.output_cut ? 'The end of its output' : 'Its output'), output(it.output, 'output of the task')]);
+    it.output && [h('h3', null, it.output_cut ? 'The end of its output' : 'Its output'), output(it.output, 'output of the task')],
+  );
 }
 
 function drains(agent) {
   const { own, hub } = agent.drain;
   if (!own && !hub) return null;
-  return h('section.drained', null, h('h2', null, 'Drained'),
+  return h(
+    'section.drained',
+    null,
+    h('h2', null, 'Drained'),
     own && h('p', null, 'By an operator on its machine (there: ', h('code', null, 'agentcom-sidecar resume'), ').'),
-    hub && h('p', null, `By ${hub.by}, `, ago(hub.since), hub.reason && `: ${hub.reason}`, hub.until ? [', until ', stamp(hub.until)] : ', until it is resumed',
-      hub.deadline && [`, its task done by ${stamp(hub.deadline)}`, hub.overdue && h('b', null, ' (overdue)')], '.'));
+    hub &&
+      h(
+        'p',
+        null,
+        `By ${hub.by}, `,
+        ago(hub.since),
+        hub.reason && `: ${hub.reason}`,
+        hub.until ? [', until ', stamp(hub.until)] : ', until it is resumed',
+        hub.deadline && [`, its task done by ${stamp(hub.deadline)}`, hub.overdue && h('b', null, ' (overdue)')],
+        '.',
+      ),
+  );
 }
 
 function about(agent) {
@@ -82,19 +114,32 @@ function about(agent) {
     return h('span.label', { title: given ? `by ${given.by}, ${stamp(given.at)}` : 'its own' }, `${key}=${value}`);
   });
   const { planned, unplanned } = agent.restarts;
-  return h('section', null, h('h2', null, 'About'), facts([
-    ['connected', agent.connected && [ago(agent.connected_at), ` from ${agent.address}`]],
-    ['away', !agent.connected && agent.away_since && [ago(agent.away_since), agent.address && `, last at ${agent.address}`]],
-    ['says', agent.status_text],
-    ['last closed', close && [ago(close.at), ` by ${close.by}, ${why(close.why)}`, close.code && ` (${close.code})`, close.reason && `: ${close.reason}`]],
-    ['restarts', `${planned} planned, ${unplanned} unplanned`],
-    ['two sidecars', agent.identity_conflict && h('b', null, (agent.identity_conflict.addresses ?? []).join(' and '))],
-    ['labels', labels.length > 0 && labels],
-    ['capabilities', agent.capabilities?.join(', ')],
-    ['version', agent.version && `${agent.version} (${agent.client_type ?? 'unknown client'})`],
-    ['run', agent.boot_id],
-    ['first seen', agent.first_seen && ago(agent.first_seen)],
-  ]));
+  return h(
+    'section',
+    null,
+    h('h2', null, 'About'),
+    facts([
+      ['connected', agent.connected && [ago(agent.connected_at), ` from ${agent.address}`]],
+      ['away', !agent.connected && agent.away_since && [ago(agent.away_since), agent.address && `, last at ${agent.address}`]],
+      ['says', agent.status_text],
+      [
+        'last closed',
+        close && [
+          ago(close.at),
+          ` by ${close.by}, ${why(close.why)}`,
+          close.code && ` (${close.code})`,
+          close.reason && `: ${close.reason}`,
+        ],
+      ],
+      ['restarts', `${planned} planned, ${unplanned} unplanned`],
+      ['two sidecars', agent.identity_conflict && h('b', null, (agent.identity_conflict.addresses ?? []).join(' and '))],
+      ['labels', labels.length > 0 && labels],
+      ['capabilities', agent.capabilities?.join(', ')],
+      ['version', agent.version && `${agent.version} (${agent.client_type ?? 'unknown client'})`],
+      ['run', agent.boot_id],
+      ['first seen', agent.first_seen && ago(agent.first_seen)],
+    ]),
+  );
 }
 
 export async function show(view, url, go, id) {
@@ -105,9 +150,15 @@ export async function show(view, url, go, id) {
   const past = h('section', null, h('h2', null, 'Restarts'));
   const list = h('div');
   past.append(list);
-  const actions = h('div.actions', null,
+  const actions = h(
+    'div.actions',
+    null,
     mayRestart && h('button.main', { type: 'button', onclick: () => act('restart', selector, read) }, 'Restart \u2026'),
-    may('drain') && [h('button', { type: 'button', onclick: () => act('drain', selector, read) }, 'Drain \u2026'), h('button', { type: 'button', onclick: () => act('resume', selector, read) }, 'Resume \u2026')]);
+    may('drain') && [
+      h('button', { type: 'button', onclick: () => act('drain', selector, read) }, 'Drain \u2026'),
+      h('button', { type: 'button', onclick: () => act('resume', selector, read) }, 'Resume \u2026'),
+    ],
+  );
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard' }, 'Fleet')), h('h1', null, id), head, actions, past, main);
   let keep = null;
 
@@ -135,7 +186,13 @@ export async function show(view, url, go, id) {
   try {
     await read();
   } catch (error) {
-    if (error.status === 404) fill(view, h('p.crumb', null, h('a', { href: '/dashboard' }, 'Fleet')), h('h1', null, id), h('p', null, 'No agent of this name is known, or its last token was revoked.'));
+    if (error.status === 404)
+      fill(
+        view,
+        h('p.crumb', null, h('a', { href: '/dashboard' }, 'Fleet')),
+        h('h1', null, id),
+        h('p', null, 'No agent of this name is known, or its last token was revoked.'),
+      );
     else failed(view, error, () => go(location.href));
     return null;
   }

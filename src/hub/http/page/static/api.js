@@ -59,7 +59,7 @@ const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (
 /** All items of a list. */
 export async function all(path, params) {
   const items = [];
-  for (let cursor = null; ; ) {
+  for (let cursor = null; ;) {
     const page = await get(path, { limit: 1000, ...params, cursor });
     items.push(...page.items);
     cursor = page.next_cursor;
@@ -89,13 +89,20 @@ function logIn() {
       }
       why.textContent = answer ? 'this hub knows no such token' : 'the hub does not answer: try again';
     };
-    const dialog = h('dialog', { 'aria-labelledby': 'again-title', oncancel: (event) => event.preventDefault() },
-      h('form', { onsubmit: submit },
+    const dialog = h(
+      'dialog',
+      { 'aria-labelledby': 'again-title', oncancel: (event) => event.preventDefault() },
+      h(
+        'form',
+        { onsubmit: submit },
         h('h2', { id: 'again-title' }, 'Your session is over'),
         h('p', null, 'What you have typed is still there. Log in to go on.'),
         why,
-        h('label', { for: 'again' }, 'Token'), token,
-        h('div.actions', null, h('button.main', { type: 'submit' }, 'Log in'))));
+        h('label', { for: 'again' }, 'Token'),
+        token,
+        h('div.actions', null, h('button.main', { type: 'submit' }, 'Log in')),
+      ),
+    );
     document.body.append(dialog);
     dialog.showModal();
   });

@@ -28,7 +28,10 @@ export function h(tag, props, ...children) {
 }
 
 const nodes = (children) =>
-  children.flat(Infinity).filter((it) => it != null && it !== false).map((it) => (it instanceof Node ? it : clean(it)));
+  children
+    .flat(Infinity)
+    .filter((it) => it != null && it !== false)
+    .map((it) => (it instanceof Node ? it : clean(it)));
 
 /** Puts these in place of what an element holds. */
 export function fill(element, ...children) {

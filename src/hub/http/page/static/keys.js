@@ -4,15 +4,30 @@ import { h } from './dom.js';
 import { open } from './actions.js';
 
 const KEYS = [
-  ['/', 'search'], ['j, k', 'next, previous row'], ['Enter', 'open the row'], ['x', 'pick the row'],
-  ['Esc', 'close, leave, unpick'], ['g f, g r, g t', 'fleet, rollouts, tasks'], ['?', 'this list'],
+  ['/', 'search'],
+  ['j, k', 'next, previous row'],
+  ['Enter', 'open the row'],
+  ['x', 'pick the row'],
+  ['Esc', 'close, leave, unpick'],
+  ['g f, g r, g t', 'fleet, rollouts, tasks'],
+  ['?', 'this list'],
 ];
 const PLACES = { f: '/dashboard', r: '/dashboard/rollouts', t: '/dashboard/tasks' };
 
 export const help = () =>
   open('Keyboard', (dialog, close) => {
-    dialog.append(h('form', { method: 'dialog' }, h('dl.keys', null, KEYS.map(([key, does]) => h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, does)))),
-      h('div.actions', null, h('button.main', { type: 'button', onclick: close }, 'Close'))));
+    dialog.append(
+      h(
+        'form',
+        { method: 'dialog' },
+        h(
+          'dl.keys',
+          null,
+          KEYS.map(([key, does]) => h('div', null, h('dt', null, h('kbd', null, key)), h('dd', null, does))),
+        ),
+        h('div.actions', null, h('button.main', { type: 'button', onclick: close }, 'Close')),
+      ),
+    );
   });
 
 const rows = () => [...document.querySelectorAll('#view [data-row]')].filter((row) => row.querySelector('a, button'));

@@ -5,14 +5,42 @@ import words from './words.js';
 
 /** Each status with its shape, the gravest first; the shape and the word say it without the colour. */
 export const STATUSES = {
-  degraded: '\u25b2', offline: '\u25cb', stale: '\u25cc', never_seen: '\u00b7', healthy: '\u25cf',
+  degraded: '\u25b2',
+  offline: '\u25cb',
+  stale: '\u25cc',
+  never_seen: '\u00b7',
+  healthy: '\u25cf',
 };
 
 const TONES = {
-  degraded: 'warn', offline: 'bad', stale: 'dim', never_seen: 'dim', healthy: 'good',
-  halted: 'bad', failed: 'bad', refused: 'bad', overdue: 'bad', dead_letter: 'bad', revoked: 'bad', partial: 'warn', paused: 'warn', waiting: 'warn',
-  succeeded: 'good', back: 'good', completed: 'good', running: 'busy', canary: 'busy', restarting: 'busy', soaking: 'busy', assigned: 'busy',
-  working: 'busy', commanded: 'busy', delivered: 'busy', accepted: 'busy', draining: 'busy', exiting: 'busy',
+  degraded: 'warn',
+  offline: 'bad',
+  stale: 'dim',
+  never_seen: 'dim',
+  healthy: 'good',
+  halted: 'bad',
+  failed: 'bad',
+  refused: 'bad',
+  overdue: 'bad',
+  dead_letter: 'bad',
+  revoked: 'bad',
+  partial: 'warn',
+  paused: 'warn',
+  waiting: 'warn',
+  succeeded: 'good',
+  back: 'good',
+  completed: 'good',
+  running: 'busy',
+  canary: 'busy',
+  restarting: 'busy',
+  soaking: 'busy',
+  assigned: 'busy',
+  working: 'busy',
+  commanded: 'busy',
+  delivered: 'busy',
+  accepted: 'busy',
+  draining: 'busy',
+  exiting: 'busy',
 };
 const SHAPES = { good: '\u25cf', bad: '\u25a0', warn: '\u25b2', busy: '\u25d0', dim: '\u25cb' };
 
@@ -31,36 +59,67 @@ export const agentLink = (id) => h('a', { href: `/dashboard/agents/${encodeURICo
 
 /** A list of names and values. */
 export const facts = (pairs) =>
-  h('dl.facts', null, pairs.filter(([, value]) => value != null && value !== false && value !== '').map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))));
+  h(
+    'dl.facts',
+    null,
+    pairs
+      .filter(([, value]) => value != null && value !== false && value !== '')
+      .map(([name, value]) => h('div', null, h('dt', null, name), h('dd', null, value))),
+  );
 
 /** A table of `columns`, each `{head, cell(item), class}`. */
 export function table(caption, columns, items, row = () => ({})) {
-  const head = h('tr', null, columns.map((it) => h('th', { scope: 'col', class: it.class }, it.head)));
-  const body = items.map((item) => h('tr', { 'data-row': true, ...row(item) },
-    columns.map((it) => h('td', { class: it.class, 'data-head': it.head }, it.cell(item)))));
-  return h('div.scroll', { tabindex: '0', role: 'region', 'aria-label': caption }, h('table', null, h('caption.unseen', null, caption), h('thead', null, head), h('tbody', null, body)));
+  const head = h(
+    'tr',
+    null,
+    columns.map((it) => h('th', { scope: 'col', class: it.class }, it.head)),
+  );
+  const body = items.map((item) =>
+    h(
+      'tr',
+      { 'data-row': true, ...row(item) },
+      columns.map((it) => h('td', { class: it.class, 'data-head': it.head }, it.cell(item))),
+    ),
+  );
+  return h(
+    'div.scroll',
+    { tabindex: '0', role: 'region', 'aria-label': caption },
+    h('table', null, h('caption.unseen', null, caption), h('thead', null, head), h('tbody', null, body)),
+  );
 }
 
 /** A bar of parts `{n, tone, name}`, as wide as they are many. */
 export function bar(parts) {
   const shown = parts.filter((it) => it.n > 0);
   const label = shown.map((it) => `${it.n} ${spoken(it.name)}`).join(', ');
-  return h('div.bar', { role: 'img', 'aria-label': label || 'nothing yet' }, shown.map((it) => {
-    const part = h('span', { 'data-tone': it.tone ?? TONES[it.name] ?? 'dim', title: `${it.n} ${spoken(it.name)}` });
-    part.style.flexGrow = it.n;
-    return part;
-  }));
+  return h(
+    'div.bar',
+    { role: 'img', 'aria-label': label || 'nothing yet' },
+    shown.map((it) => {
+      const part = h('span', { 'data-tone': it.tone ?? TONES[it.name] ?? 'dim', title: `${it.n} ${spoken(it.name)}` });
+      part.style.flexGrow = it.n;
+      return part;
+    }),
+  );
 }
 
 /** Rows of bars with their counts: `[{name, n, href}]`. */
 export function histogram(label, rows) {
   const most = Math.max(1, ...rows.map((it) => it.n));
-  return h('ul.histogram', { 'aria-label': label }, rows.map(({ name, n, href }) => {
-    const line = h('span.line', { 'aria-hidden': 'true' });
-    line.style.width = `${(100 * n) / most}%`;
-    const text = [h('span.name', null, name), h('span.track', { 'aria-hidden': 'true' }, line), h('span.n', null, n.toLocaleString('en'))];
-    return h('li', null, href ? h('a', { href, 'aria-label': `${name}: ${n}` }, text) : text);
-  }));
+  return h(
+    'ul.histogram',
+    { 'aria-label': label },
+    rows.map(({ name, n, href }) => {
+      const line = h('span.line', { 'aria-hidden': 'true' });
+      line.style.width = `${(100 * n) / most}%`;
+      const text = [
+        h('span.name', null, name),
+        h('span.track', { 'aria-hidden': 'true' }, line),
+        h('span.n', null, n.toLocaleString('en')),
+      ];
+      return h('li', null, href ? h('a', { href, 'aria-label': `${name}: ${n}` }, text) : text);
+    }),
+  );
 }
 
 /** Shows what went wrong in an element's place, and offers another try. */
@@ -81,8 +140,12 @@ export function command(text) {
     await navigator.clipboard?.writeText(text).catch(() => null);
     say('copied');
   };
-  return h('div.command', null, h('code', null, text),
-    window.isSecureContext && h('button', { type: 'button', onclick: copy, 'aria-label': 'Copy the command' }, 'Copy'));
+  return h(
+    'div.command',
+    null,
+    h('code', null, text),
+    window.isSecureContext && h('button', { type: 'button', onclick: copy, 'aria-label': 'Copy the command' }, 'Copy'),
+  );
 }
 
 /** Who is passed over, and why: agents by their reason. */

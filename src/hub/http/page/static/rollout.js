@@ -21,7 +21,11 @@ function steps(it) {
     ['pause', 'stop it for now; what is under way is followed to its end', goes],
     ['retry-failed', 'let those that failed have another try', failures && (stopped || it.state === 'partial')],
     ['resume', 'let it go on; failures so far do not count any more', stopped],
-    ['recall', 'take back the commands that have not reached their agents', it.counts.restarting > 0 && (stopped || it.state === 'cancelled')],
+    [
+      'recall',
+      'take back the commands that have not reached their agents',
+      it.counts.restarting > 0 && (stopped || it.state === 'cancelled'),
+    ],
     ['cancel', 'end it here', goes || stopped],
   ].filter(([, , can]) => can);
 }
@@ -31,8 +35,12 @@ function ask(id, act, does, done) {
     const refusal = h('p.refusal', { role: 'alert' });
     const shown = h('div');
     const reasonOf = () => form.elements.reason.value.trim();
-    const show = () => fill(shown, h('p.quiet', null, 'The same as a command'),
-      command(['agentcom-hub rollout', act, id, ...(reasonOf() ? ['--reason', quoted(reasonOf())] : [])].join(' ')));
+    const show = () =>
+      fill(
+        shown,
+        h('p.quiet', null, 'The same as a command'),
+        command(['agentcom-hub rollout', act, id, ...(reasonOf() ? ['--reason', quoted(reasonOf())] : [])].join(' ')),
+      );
     const submit = async (event) => {
       event.preventDefault();
       try {
@@ -44,8 +52,20 @@ function ask(id, act, does, done) {
         refusal.textContent = error.message;
       }
     };
-    const form = h('form', { onsubmit: submit }, h('p', null, h('code', null, id), `: ${does}.`), input({ name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later' }, show), shown, refusal,
-      h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Back'), h('button.main', { type: 'submit' }, spoken(act.replace('-', ' ')))));
+    const form = h(
+      'form',
+      { onsubmit: submit },
+      h('p', null, h('code', null, id), `: ${does}.`),
+      input({ name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later' }, show),
+      shown,
+      refusal,
+      h(
+        'div.actions',
+        null,
+        h('button', { type: 'button', onclick: close }, 'Back'),
+        h('button.main', { type: 'submit' }, spoken(act.replace('-', ' '))),
+      ),
+    );
     dialog.append(form);
     show();
   });
@@ -55,7 +75,14 @@ const COLUMNS = [
   { head: '#', class: 'n', cell: (it) => String(it.number + 1) },
   { head: 'Agent', class: 'name', cell: (it) => agentLink(it.agent_id) },
   { head: 'State', cell: (it) => state(it.state) },
-  { head: 'Why', cell: (it) => [it.why && reason(it.state, it.why), it.detail && h('small', null, ` ${it.detail}`), it.attempt > 1 && h('small', null, ` try ${it.attempt}`)] },
+  {
+    head: 'Why',
+    cell: (it) => [
+      it.why && reason(it.state, it.why),
+      it.detail && h('small', null, ` ${it.detail}`),
+      it.attempt > 1 && h('small', null, ` try ${it.attempt}`),
+    ],
+  },
   { head: 'Since', cell: (it) => ago(it.since) },
   { head: 'Until', cell: (it) => it.until && ago(it.until) },
   { head: 'Gap', class: 'n', cell: (it) => it.gap_ms != null && took(it.gap_ms) },
@@ -67,7 +94,10 @@ function plan(it) {
   return facts([
     ['budget', `${away} of ${of.max_unavailable} may be away at once`],
     ['failures', `${counts.failed - it.forgiven}; more than ${of.max_failures} halt it`],
-    ['wave', `${it.wave + 1} of ${it.waves}${it.wave === 0 && of.canary != null ? ' (the canary)' : ''}: up to ${it.wave_cap} of ${it.size}`],
+    [
+      'wave',
+      `${it.wave + 1} of ${it.waves}${it.wave === 0 && of.canary != null ? ' (the canary)' : ''}: up to ${it.wave_cap} of ${it.size}`,
+    ],
     ['soak', `back for ${took(of.soak_ms)}, in the same run`],
     ['expects', of.expect_version && `version ${of.expect_version}`],
     ['those away', of.offline === 'wait' ? `are waited for, ${took(of.wait_for_ms)}` : 'are skipped'],
@@ -93,18 +123,61 @@ export async function show(view, url, go, id) {
     if (seen === keep) return;
     keep = seen;
     const can = may('restart') ? steps(it) : [];
-    const next = targets.filter((target) => target.state === 'pending').slice(0, 3).map((target) => target.agent_id);
-    fill(head,
+    const next = targets
+      .filter((target) => target.state === 'pending')
+      .slice(0, 3)
+      .map((target) => target.agent_id);
+    fill(
+      head,
       h('p.standing', { role: 'status' }, state(it.state), ` ${said(it)} `, ago(it.since)),
       targetBar(it.counts),
-      h('nav.filters', { 'aria-label': 'Targets by state' }, h('a', { href: here, 'aria-current': only ? null : 'true' }, 'all ', h('b', null, it.size)),
-        TARGETS.filter((name) => it.counts[name]).map((name) => h('a', { href: `${here}?state=${name}`, 'aria-current': only === name ? 'true' : null }, state(name), ' ', h('b', null, it.counts[name])))),
+      h(
+        'nav.filters',
+        { 'aria-label': 'Targets by state' },
+        h('a', { href: here, 'aria-current': only ? null : 'true' }, 'all ', h('b', null, it.size)),
+        TARGETS.filter((name) => it.counts[name]).map((name) =>
+          h(
+            'a',
+            { href: `${here}?state=${name}`, 'aria-current': only === name ? 'true' : null },
+            state(name),
+            ' ',
+            h('b', null, it.counts[name]),
+          ),
+        ),
+      ),
       next.length > 0 && h('p.quiet', null, `Next: ${next.join(', ')}`),
-      it.state === 'halted' && h('p.advice', null, it.counts.failed ? `${count(it.counts.failed, 'target')} failed: see below which and why, mend them, then retry failed, and resume.` : 'Look why nothing moves, then resume or cancel.'),
-      can.length > 0 && h('ul.steps', null, can.map(([act, does], at) => h('li', null,
-        h(at ? 'button' : 'button.main', { type: 'button', onclick: () => ask(id, act, does, read) }, `${spoken(act.replace('-', ' '))} \u2026`), h('small', null, ` ${does}`)))),
-      h('details', { open: true }, h('summary', null, 'The plan'), plan(it)));
-    fill(list, h('h2', null, 'Targets'), it.size > MOST_TARGETS && !only ? h('p', null, 'Choose a state above.') : table('Targets', COLUMNS, targets));
+      it.state === 'halted' &&
+        h(
+          'p.advice',
+          null,
+          it.counts.failed
+            ? `${count(it.counts.failed, 'target')} failed: see below which and why, mend them, then retry failed, and resume.`
+            : 'Look why nothing moves, then resume or cancel.',
+        ),
+      can.length > 0 &&
+        h(
+          'ul.steps',
+          null,
+          can.map(([act, does], at) =>
+            h(
+              'li',
+              null,
+              h(
+                at ? 'button' : 'button.main',
+                { type: 'button', onclick: () => ask(id, act, does, read) },
+                `${spoken(act.replace('-', ' '))} \u2026`,
+              ),
+              h('small', null, ` ${does}`),
+            ),
+          ),
+        ),
+      h('details', { open: true }, h('summary', null, 'The plan'), plan(it)),
+    );
+    fill(
+      list,
+      h('h2', null, 'Targets'),
+      it.size > MOST_TARGETS && !only ? h('p', null, 'Choose a state above.') : table('Targets', COLUMNS, targets),
+    );
   }
 
   await read();

@@ -9,13 +9,36 @@ const FIELDS = [
   { name: 'selector', label: 'Selector', hint: 'all, or parts such as label.pool=gpu,status=healthy', kind: 'selector' },
   { name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later', flag: '--reason', kind: 'text' },
   { name: 'canary', label: 'Canary', hint: 'how many go first, and alone: 1, or 5%', flag: '--canary', kind: 'amount', value: '1' },
-  { name: 'max_unavailable', label: 'At once', hint: 'how many may be away at a time: 1, or 5%', flag: '--max-unavailable', kind: 'amount', value: '1' },
+  {
+    name: 'max_unavailable',
+    label: 'At once',
+    hint: 'how many may be away at a time: 1, or 5%',
+    flag: '--max-unavailable',
+    kind: 'amount',
+    value: '1',
+  },
   { name: 'steps', label: 'Waves', hint: 'how many by the end of each: 1,5%,25%; empty: all at once', flag: '--step', kind: 'amounts' },
   { name: 'max_failures', label: 'Failures', hint: 'more than that halt it', flag: '--max-failures', kind: 'amount', value: '0' },
   { name: 'soak_ms', label: 'Soak', hint: 'how long each must be back, such as 10s', flag: '--soak', kind: 'time', value: '10s' },
   { name: 'deadline_ms', label: 'Deadline', hint: 'how long a task may delay a restart, such as 2m', flag: '--deadline', kind: 'time' },
-  { name: 'expect_version', label: 'Expected version', hint: 'another one after the restart is a failure', flag: '--expect-version', kind: 'text' },
-  { name: 'offline', label: 'Those that are away', flag: '--offline', kind: 'choice', value: 'skip', options: [['skip', 'are skipped'], ['wait', 'are waited for']] },
+  {
+    name: 'expect_version',
+    label: 'Expected version',
+    hint: 'another one after the restart is a failure',
+    flag: '--expect-version',
+    kind: 'text',
+  },
+  {
+    name: 'offline',
+    label: 'Those that are away',
+    flag: '--offline',
+    kind: 'choice',
+    value: 'skip',
+    options: [
+      ['skip', 'are skipped'],
+      ['wait', 'are waited for'],
+    ],
+  },
   { name: 'auto_promote', label: 'After the canary, go on by itself', flag: '--auto-promote', kind: 'flag' },
   { name: 'force', label: 'Force: do not wait for tasks', flag: '--force', kind: 'flag' },
 ];
@@ -47,14 +70,25 @@ function asked(form) {
 }
 
 function would({ matched, skipped, would: it }) {
-  const waves = it.waves.map((agents, at) => h('li', null, h('b', null, count(agents.length, 'agent')), agents.length ? `: ${named(agents)}` : '', at === 0 && it.waves.length > 1 && h('small', null, ' (first)')));
+  const waves = it.waves.map((agents, at) =>
+    h(
+      'li',
+      null,
+      h('b', null, count(agents.length, 'agent')),
+      agents.length ? `: ${named(agents)}` : '',
+      at === 0 && it.waves.length > 1 && h('small', null, ' (first)'),
+    ),
+  );
   const bears = it.max_failures ? `it bears ${count(it.max_failures, 'failure')}` : 'the first failure halts it';
   const meant = it.waves.flat().length;
   return [
     h('p', null, `It would restart ${meant} of ${count(matched, 'agent')}, ${it.max_unavailable} at once at most; ${bears}.`),
     h('ol', null, waves),
-    Object.entries(it.skipped).map(([code, ids]) => h('p.quiet', null, `${count(ids.length, 'agent')} left out, ${reason('skipped', code)}: ${named(ids)}`)),
-    it.waiting.length > 0 && h('p.quiet', null, `Waited for, as they are away: ${named(it.waiting)}`), left(skipped),
+    Object.entries(it.skipped).map(([code, ids]) =>
+      h('p.quiet', null, `${count(ids.length, 'agent')} left out, ${reason('skipped', code)}: ${named(ids)}`),
+    ),
+    it.waiting.length > 0 && h('p.quiet', null, `Waited for, as they are away: ${named(it.waiting)}`),
+    left(skipped),
   ];
 }
 
@@ -69,7 +103,8 @@ export async function show(view, url, go) {
     refusal.textContent = '';
     try {
       const { body, parts } = asked(form);
-      if (!body.selector) return fill(outcome, h('p.quiet', null, 'Name a selector: what the rollout would do stands here then.')), fill(same);
+      if (!body.selector)
+        return (fill(outcome, h('p.quiet', null, 'Name a selector: what the rollout would do stands here then.')), fill(same));
       fill(same, h('p.quiet', null, 'The same as a command'), command(cli('rollout start', body.selector, parts)));
       const answer = await post('rollouts', { ...body, dry_run: true });
       fill(outcome, would(answer));
@@ -93,9 +128,18 @@ export async function show(view, url, go) {
       begin.disabled = false;
     }
   };
-  const form = h('form.wizard', { onsubmit: submit },
-    h('div.fields', null, FIELDS.map((field) => input(field.kind === 'selector' ? { ...field, value: url.searchParams.get('selector') ?? '' } : field, lookSoon))),
-    h('section', null, h('h2', null, 'What it would do'), outcome, refusal, same, h('div.actions', null, begin)));
+  const form = h(
+    'form.wizard',
+    { onsubmit: submit },
+    h(
+      'div.fields',
+      null,
+      FIELDS.map((field) =>
+        input(field.kind === 'selector' ? { ...field, value: url.searchParams.get('selector') ?? '' } : field, lookSoon),
+      ),
+    ),
+    h('section', null, h('h2', null, 'What it would do'), outcome, refusal, same, h('div.actions', null, begin)),
+  );
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard/rollouts' }, 'Rollouts')), h('h1', null, 'New rollout'), form);
   await look();
 }

@@ -32,7 +32,8 @@ function show(state) {
   mark.textContent = state;
   document.body.classList.toggle('stale', state === 'lost');
   banner.hidden = state !== 'lost';
-  banner.textContent = state === 'lost' ? `Not live since ${stamp(lostAt)}: the hub does not answer. What you see is of then; it is tried again.` : '';
+  banner.textContent =
+    state === 'lost' ? `Not live since ${stamp(lostAt)}: the hub does not answer. What you see is of then; it is tried again.` : '';
 }
 
 async function follow(opened) {
@@ -56,7 +57,7 @@ async function follow(opened) {
     if (interrupted && last == null) tell('missed', {});
     interrupted = false;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    for (let rest = ''; ; ) {
+    for (let rest = ''; ;) {
       const { done, value } = await reader.read();
       if (done) return;
       clearTimeout(dead);

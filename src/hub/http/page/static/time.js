@@ -39,7 +39,13 @@ export function age(at) {
 }
 
 const STAMP = new Intl.DateTimeFormat('sv', {
-  year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', timeZoneName: 'short',
+  year: 'numeric',
+  month: '2-digit',
+  day: '2-digit',
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  timeZoneName: 'short',
 });
 
 /** The absolute time, with its zone. */
@@ -48,7 +54,12 @@ export const stamp = (at) => STAMP.format(at);
 /** An element that says how long ago a time is (or, as `bare`, only its age; `coarse`, without seconds), and goes on saying it. */
 export function ago(at, bare = null) {
   if (at == null) return '-';
-  const made = h('time', { datetime: new Date(at).toISOString(), title: stamp(at), 'data-at': at, 'data-bare': bare === true ? 'fine' : bare });
+  const made = h('time', {
+    datetime: new Date(at).toISOString(),
+    title: stamp(at),
+    'data-at': at,
+    'data-bare': bare === true ? 'fine' : bare,
+  });
   made.textContent = worded(made);
   return made;
 }

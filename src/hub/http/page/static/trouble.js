@@ -36,24 +36,52 @@ const whom = (those) => (those.length === 1 ? those[0].agent_id : count(those.le
 export function troubles(agents, rollouts) {
   const said = [];
   const tell = (tone, those, text, otherwise) => {
-    if (those.length) said.push({ tone, text: `${whom(those)} ${typeof text === 'function' ? text(those.length) : text}`, href: whereTo(those, otherwise) });
+    if (those.length)
+      said.push({
+        tone,
+        text: `${whom(those)} ${typeof text === 'function' ? text(those.length) : text}`,
+        href: whereTo(those, otherwise),
+      });
   };
   const at = now();
   for (const it of rollouts.filter(({ state }) => state === 'halted')) {
-    said.push({ tone: 'bad', text: `Rollout ${it.rollout_id} halted: ${reason('halted', it.why)}`, href: `/dashboard/rollouts/${it.rollout_id}` });
+    said.push({
+      tone: 'bad',
+      text: `Rollout ${it.rollout_id} halted: ${reason('halted', it.why)}`,
+      href: `/dashboard/rollouts/${it.rollout_id}`,
+    });
   }
   for (const [code, text] of Object.entries(UNWELL)) {
-    tell('bad', agents.filter((it) => it.status === 'degraded' && it.why === code), text, 'status=degraded');
+    tell(
+      'bad',
+      agents.filter((it) => it.status === 'degraded' && it.why === code),
+      text,
+      'status=degraded',
+    );
   }
   const away = agents.filter((it) => it.status === 'offline' && at - it.away_since > AWAY_MS);
   tell('bad', away, (n) => `${n === 1 ? 'is' : 'are'} away for more than ${took(AWAY_MS)}`, 'status=offline');
-  tell('warn', agents.filter((it) => it.drain.hub?.overdue), 'should have let go of the task by now (drained, past the deadline)', 'all');
+  tell(
+    'warn',
+    agents.filter((it) => it.drain.hub?.overdue),
+    'should have let go of the task by now (drained, past the deadline)',
+    'all',
+  );
   const crashed = agents.filter((it) => it.last_restart && !it.last_restart.planned && at - it.last_restart.at < RECENT_MS);
   tell('warn', crashed, `came back without anybody having wanted the restart, in the last ${took(RECENT_MS)}`, 'all');
   for (const it of rollouts.filter((rollout) => rollout.awaits_promote)) {
-    said.push({ tone: 'warn', text: `Rollout ${it.rollout_id}: the canary is through and waits for you`, href: `/dashboard/rollouts/${it.rollout_id}` });
+    said.push({
+      tone: 'warn',
+      text: `Rollout ${it.rollout_id}: the canary is through and waits for you`,
+      href: `/dashboard/rollouts/${it.rollout_id}`,
+    });
   }
-  tell('dim', agents.filter((it) => it.status === 'stale'), (n) => `${n === 1 ? 'is' : 'are'} away for so long that nobody waits any more`, 'status=stale');
+  tell(
+    'dim',
+    agents.filter((it) => it.status === 'stale'),
+    (n) => `${n === 1 ? 'is' : 'are'} away for so long that nobody waits any more`,
+    'status=stale',
+  );
   const never = agents.filter((it) => it.status === 'never_seen' && at - it.since > RECENT_MS);
   tell('dim', never, (n) => `${n === 1 ? 'has' : 'have'} a token and never connected`, 'status=never_seen');
   return said;
@@ -63,7 +91,10 @@ export function troubles(agents, rollouts) {
 export function underWay(agents, rollouts) {
   const said = rollouts
     .filter(({ state, awaits_promote: waits }) => (state === 'running' || state === 'canary') && !waits)
-    .map((it) => ({ text: `rollout ${it.rollout_id}: ${it.counts.succeeded} of ${it.size}`, href: `/dashboard/rollouts/${it.rollout_id}` }));
+    .map((it) => ({
+      text: `rollout ${it.rollout_id}: ${it.counts.succeeded} of ${it.size}`,
+      href: `/dashboard/rollouts/${it.rollout_id}`,
+    }));
   const restarting = agents.filter((it) => it.restart);
   if (restarting.length) said.push({ text: `${whom(restarting)} restarting`, href: whereTo(restarting, 'all') });
   const drained = agents.filter((it) => it.drain.hub || it.drain.own);
