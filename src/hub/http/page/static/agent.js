@@ -2,9 +2,9 @@
 
 import { act } from './actions.js';
 import { get, segment } from './api.js';
-import { fill, h, may, soon } from './dom.js';
+import { fill, h, may } from './dom.js';
 import { facts, failed, output, state, why } from './parts.js';
-import { listen } from './stream.js';
+import { follow } from './stream.js';
 import { ago, stamp } from './time.js';
 import { timeline } from './timeline.js';
 import { selectorOf } from './trouble.js';
@@ -144,6 +144,8 @@ function about(agent) {
 
 export async function show(view, url, go, id) {
   const selector = selectorOf([id]);
+  let live = null;
+  const again = () => live?.again();
   const mayRestart = may('restart') || (may('restart-itself') && document.body.dataset.name === id);
   const head = h('div');
   const main = h('div.columns');
@@ -153,10 +155,10 @@ export async function show(view, url, go, id) {
   const actions = h(
     'div.actions',
     null,
-    mayRestart && h('button.main', { type: 'button', onclick: () => act('restart', selector, read) }, 'Restart \u2026'),
+    mayRestart && h('button.main', { type: 'button', onclick: () => act('restart', selector, again) }, 'Restart \u2026'),
     may('drain') && [
-      h('button', { type: 'button', onclick: () => act('drain', selector, read) }, 'Drain \u2026'),
-      h('button', { type: 'button', onclick: () => act('resume', selector, read) }, 'Resume \u2026'),
+      h('button', { type: 'button', onclick: () => act('drain', selector, again) }, 'Drain \u2026'),
+      h('button', { type: 'button', onclick: () => act('resume', selector, again) }, 'Resume \u2026'),
     ],
   );
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard' }, 'Fleet')), h('h1', null, id), head, actions, past, main);
@@ -182,9 +184,8 @@ export async function show(view, url, go, id) {
     else fill(list, h('p.quiet', null, 'None yet: each will be a bar here, with where its time went.'));
   }
 
-  const again = soon(() => read().catch(() => {}), 100);
   try {
-    await read();
+    live = await follow(read, (_, data) => data.agent_id === id);
   } catch (error) {
     if (error.status === 404)
       fill(
@@ -196,10 +197,9 @@ export async function show(view, url, go, id) {
     else failed(view, error, () => go(location.href));
     return null;
   }
-  const stop = listen((kind, data) => (kind === 'missed' || data.agent_id === id) && again());
-  const timer = setInterval(() => document.hidden || again(), REREAD_MS);
+  const timer = setInterval(() => document.hidden || live.again(), REREAD_MS);
   return () => {
-    stop();
+    live.stop();
     clearInterval(timer);
   };
 }

@@ -44,6 +44,7 @@ export async function show(view, url, go) {
   const picked = new Set(url.searchParams.getAll('pick'));
   let matching = null;
   let rollouts = [];
+  let asked = 0;
 
   const above = overview(selector);
   const { form, box, matches } = selectorBox(selector, go);
@@ -96,7 +97,10 @@ export async function show(view, url, go) {
 
   async function readRollouts() {
     if (!may('restarts')) return;
-    rollouts = (await get('rollouts', { limit: 100 }).catch(() => ({ items: rollouts }))).items.filter((it) => it.ended_at == null);
+    const mine = ++asked;
+    const { items } = await get('rollouts', { limit: 100 }).catch(() => ({ items: rollouts }));
+    // An answer that was overtaken by a newer one is not shown.
+    if (mine === asked) rollouts = items.filter((it) => it.ended_at == null);
   }
 
   function summary() {

@@ -2,9 +2,9 @@
 
 import { input, open } from './actions.js';
 import { all, get, post, segment } from './api.js';
-import { count, fill, h, may, quoted, say, soon } from './dom.js';
+import { count, fill, h, may, quoted, say } from './dom.js';
 import { agentLink, command, facts, failed, reason, spoken, state, table } from './parts.js';
-import { listen } from './stream.js';
+import { follow } from './stream.js';
 import { ago, took } from './time.js';
 import { TARGETS, said, targetBar } from './rollouts.js';
 
@@ -115,6 +115,7 @@ export async function show(view, url, go, id) {
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard/rollouts' }, 'Rollouts')), h('h1', null, id), head, list);
   const here = `/dashboard/rollouts/${segment(id)}`;
   let keep = null;
+  let live = null;
 
   async function read() {
     const it = await get(`rollouts/${segment(id)}`);
@@ -164,7 +165,7 @@ export async function show(view, url, go, id) {
               null,
               h(
                 at ? 'button' : 'button.main',
-                { type: 'button', onclick: () => ask(id, act, does, read) },
+                { type: 'button', onclick: () => ask(id, act, does, () => live.again()) },
                 `${spoken(act.replace('-', ' '))} \u2026`,
               ),
               h('small', null, ` ${does}`),
@@ -180,7 +181,7 @@ export async function show(view, url, go, id) {
     );
   }
 
-  await read();
-  const again = soon(() => read().catch((error) => failed(list, error, again)), 150);
-  return listen((kind, data) => (kind === 'missed' || data.rollout_id === id) && again());
+  const concerns = (_, data) => data.rollout_id === id;
+  live = await follow(read, concerns, (error) => failed(list, error, () => go(url)));
+  return live.stop;
 }

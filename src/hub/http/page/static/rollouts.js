@@ -1,9 +1,9 @@
 // All rollouts, the newest first.
 
 import { get } from './api.js';
-import { fill, h, may, soon } from './dom.js';
+import { fill, h, may } from './dom.js';
 import { bar, failed, reason, state, table } from './parts.js';
-import { listen } from './stream.js';
+import { follow } from './stream.js';
 import { ago } from './time.js';
 
 /** The states of targets, in the order in which bars show them. */
@@ -75,7 +75,11 @@ export async function show(view, url, go) {
           ),
     );
   };
-  await read();
-  const again = soon(() => read().catch((error) => failed(list, error, again)), 300);
-  return listen((kind) => (kind === 'rollout' || kind === 'missed') && again());
+  return (
+    await follow(
+      read,
+      (kind) => kind === 'rollout',
+      (error) => failed(list, error, () => go(url)),
+    )
+  ).stop;
 }

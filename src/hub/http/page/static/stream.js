@@ -1,6 +1,7 @@
 // What happens, from /api/v1/events, and whether it still arrives.
 
 import { open } from './api.js';
+import { soon } from './dom.js';
 import { stamp } from './time.js';
 
 /** So long without a line, and the stream is dead: the hub sends one at least every 15 s. */
@@ -21,6 +22,33 @@ export function listen(hear) {
   return () => listeners.delete(hear);
 }
 
+/** Has `read()` run at once, and again after each event that concerns it, one after the other, so that the newest answer is
+ * the last. Returns `{stop, again}`; what fails after the first time is told to `failed`. */
+export async function follow(read, concerns, failed = () => {}) {
+  let [busy, wanted] = [false, false];
+  const run = async () => {
+    wanted = busy;
+    if (busy) return;
+    busy = true;
+    try {
+      await read();
+    } finally {
+      busy = false;
+      if (wanted) again();
+    }
+  };
+  const again = soon(() => run().catch(failed), 120);
+  // Before the first answer: what happens meanwhile may not be in it.
+  const stop = listen((kind, data) => (kind === 'missed' || concerns(kind, data)) && again());
+  try {
+    await run();
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  return { stop, again };
+}
+
 function tell(kind, data) {
   for (const hear of listeners) hear(kind, data);
 }
@@ -36,7 +64,7 @@ function show(state) {
     state === 'lost' ? `Not live since ${stamp(lostAt)}: the hub does not answer. What you see is of then; it is tried again.` : '';
 }
 
-async function follow(opened) {
+async function connection(opened) {
   const ended = new AbortController();
   let dead = setTimeout(() => ended.abort(), SILENCE_MS);
   let unseen = null;
@@ -98,7 +126,7 @@ export function start() {
     setTimeout(resolve, 500);
     (async () => {
       for (let pause = 500; ; pause = Math.min(2 * pause, 10_000)) {
-        await follow(() => {
+        await connection(() => {
           pause = 500;
           resolve();
         });
