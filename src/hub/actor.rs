@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock;
 use crate::hub::event_log::EventLog;
-use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot, WhyWorthless};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::metrics::Metrics;
 use crate::hub::metrics::recorder::Recorder;
@@ -410,13 +410,16 @@ impl Actor {
     }
 
     fn log_revocations(&mut self, now_ms: u64) {
-        for Revocation { name, expired, tokens, connections } in self.state.take_revocations() {
+        for Revocation { name, why, tokens, connections } in self.state.take_revocations() {
             if !self.log_budget.permits("revoked_tokens", now_ms) {
                 continue;
             }
-            match expired {
-                true => tracing::info!(name, connections, "a token has expired"),
-                false => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
+            match why {
+                WhyWorthless::Expired => tracing::info!(name, connections, "a token has expired"),
+                WhyWorthless::Revoked => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
+                WhyWorthless::Unclaimed => {
+                    tracing::info!(name, "an agent registered openly and never used its token: it is dropped")
+                }
             }
         }
     }

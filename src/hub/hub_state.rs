@@ -24,6 +24,9 @@ use crate::hub::state::tokens::{
 };
 use crate::protocol::Identify;
 
+/// The number of unclaimed tokens that are dropped in one step.
+const DROPPED_AT_ONCE: usize = 256;
+
 /// The reason why an identify was refused. The names are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -65,13 +68,24 @@ pub struct HubState {
     healing_news: Vec<HealingNews>,
 }
 
-/// Tokens of one name that were revoked or have expired.
+/// Why tokens are worth nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyWorthless {
+    /// Somebody revoked them.
+    Revoked,
+    /// Their time is over.
+    Expired,
+    /// Their agent registered openly, and never used them.
+    Unclaimed,
+}
+
+/// Tokens of one name that were revoked, have expired, or were dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The name.
     pub name: String,
-    /// Whether they have expired.
-    pub expired: bool,
+    /// Why they are worth nothing.
+    pub why: WhyWorthless,
     /// The number of tokens.
     pub tokens: usize,
     /// The number of connections that are closed for it.
@@ -178,8 +192,11 @@ impl HubState {
             let connections = self.expel(&name, &conns, &Closing::expired(), may_return, now_ms);
             // At the start of a hub, those that expired long ago come by too.
             if connections > 0 {
-                self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
+                self.revocations.push(Revocation { name, why: WhyWorthless::Expired, tokens: 1, connections });
             }
+        }
+        for name in self.tokens.overdue_unclaimed(DROPPED_AT_ONCE, now_ms) {
+            self.end_tokens(&name, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
         }
     }
 
@@ -273,8 +290,49 @@ impl HubState {
         Ok(token)
     }
 
-    /// Issues a token in place of those that are selected, in one step: the owner stays. Returns it with the ids of those
-    /// that it replaces.
+    /// Issues the token of an agent that registers openly. Where there is no room, it takes that of the one that has waited
+    /// longest to be used.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`].
+    pub fn issue_openly(
+        &mut self,
+        secret: [u8; SECRET_BYTES],
+        principal: Principal,
+        now_ms: u64,
+    ) -> Result<String, NotIssued> {
+        if self.tokens.valid().holds(&principal.name) {
+            return Err(NotIssued::NameTaken);
+        }
+        if let Some(oldest) = self.tokens.makes_room() {
+            self.end_tokens(&oldest, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
+        }
+        self.issue_token(secret, Principal { registered_openly: true, ..principal }, true)
+    }
+
+    /// Takes a name from an agent that registered openly and has not used its token, for somebody who was vouched for and
+    /// gets a token of these bytes. Returns the ids of the tokens that are revoked.
+    ///
+    /// # Errors
+    /// Returns [`NotIssued::HeldOpenly`] if it has used it, and those of [`Tokens::check_room`]; nothing is revoked then.
+    pub fn take_unclaimed(
+        &mut self,
+        name: &str,
+        secret: &[u8; SECRET_BYTES],
+        now_ms: u64,
+    ) -> Result<Vec<String>, NotIssued> {
+        match self.tokens.valid().held_openly(name) {
+            None => Ok(Vec::new()),
+            Some(true) => Err(NotIssued::HeldOpenly),
+            Some(false) => {
+                self.tokens.check_room(secret, false)?;
+                Ok(self.revoke(name, &TokenSelector::All, now_ms))
+            }
+        }
+    }
+
+    /// Issues a token in place of those that are selected, in one step: the owner stays, unless it registered openly. Nobody
+    /// knows who that is, so the name has a new owner then. Returns the token with the ids of those that it replaces.
     ///
     /// # Errors
     /// [`NotIssued::SecretInUse`], and nothing is revoked; all those of [`Tokens::issue`], if there was nothing to replace.
@@ -288,11 +346,16 @@ impl HubState {
         let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
             return Ok((self.issue_token(secret, principal, false)?, Vec::new()));
         };
+        if self.tokens.valid().held_openly(&principal.name).is_some() {
+            self.tokens.check_room(&secret, false)?;
+            let replaced = self.revoke(&principal.name, &TokenSelector::All, now_ms);
+            return Ok((self.issue_token(secret, principal, false)?, replaced));
+        }
         if self.tokens.valid().get(&hash_of(&hex(&secret))).is_some() {
             return Err(NotIssued::SecretInUse);
         }
         principal.owned_since = owned_since;
-        let replaced = self.revoke_only(&principal.name, which, now_ms);
+        let replaced = self.end_only(&principal.name, which, WhyWorthless::Revoked, now_ms);
         Ok((self.tokens.issue(secret, principal, false)?, replaced))
     }
 
@@ -300,14 +363,18 @@ impl HubState {
     /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away. With
     /// the name's last token, its owner leaves.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
-        let revoked = self.revoke_only(name, which, now_ms);
+        self.end_tokens(name, which, WhyWorthless::Revoked, now_ms)
+    }
+
+    fn end_tokens(&mut self, name: &str, which: &TokenSelector, why: WhyWorthless, now_ms: u64) -> Vec<String> {
+        let revoked = self.end_only(name, which, why, now_ms);
         if !revoked.is_empty() && !self.tokens.valid().holds(name) {
             self.scheduler.owner_left(name, now_ms);
         }
         revoked
     }
 
-    fn revoke_only(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
+    fn end_only(&mut self, name: &str, which: &TokenSelector, why: WhyWorthless, now_ms: u64) -> Vec<String> {
         let revoked = self.tokens.revoke(name, which);
         let valid = self.tokens.valid();
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
@@ -316,7 +383,7 @@ impl HubState {
         let connections = self.expel(name, &conns, &Closing::revoked(), may_return, now_ms);
         if !revoked.is_empty() {
             let name = name.to_owned();
-            self.revocations.push(Revocation { name, expired: false, tokens: revoked.len(), connections });
+            self.revocations.push(Revocation { name, why, tokens: revoked.len(), connections });
         }
         revoked
     }

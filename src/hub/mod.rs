@@ -30,6 +30,7 @@
 //! | [`news`] | what is told of drains and healing rules | no |
 //! | [`healing_file`] | the file of the healing rules, read when it changes | no |
 //! | [`event_log`] | the latest events, for readers that follow them | no |
+//! | [`registration`] | who may register agents, and how often strangers may | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
@@ -58,6 +59,7 @@ mod outbox;
 mod problem;
 pub mod pulse;
 pub mod random;
+pub mod registration;
 pub mod scheduler;
 pub mod server;
 pub mod state;

@@ -2,7 +2,7 @@
 //! arguments and handles no signals; `cli` does.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections};
+use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord};
@@ -37,8 +38,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The timings and limits.
     pub policy: Policy,
-    /// Whether only an admin may register agents. The legacy hub's registration is open.
-    pub closed_registration: bool,
+    /// Who may register agents; `None` for [`Registration::by_default`].
+    pub registration: Option<Registration>,
     /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
     pub public_metrics: bool,
     /// The file of the healing rules, if there is one.
@@ -83,7 +84,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration, public_metrics, healing } = options;
+    let Options { listen, data_dir, policy, registration, public_metrics, healing } = options;
     make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
     let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -119,7 +120,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
             silence: Duration::from_millis(policy.silence_timeout_ms),
             identify: Duration::from_millis(policy.identify_timeout_ms),
         },
-        closed: closed_registration,
+        registration: registration.unwrap_or_else(|| default_registration(address.ip())),
         public_metrics,
         connections: connections.clone(),
         ..App::new(handle.clone(), data_dir, backups, stop.clone())
@@ -134,6 +135,20 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     finish(actor, http, sockets, stop).await
+}
+
+/// Returns who may register agents where nothing is said, and warns where that will change.
+fn default_registration(listens_on: IpAddr) -> Registration {
+    let (registration, changes) = Registration::by_default(listens_on);
+    match changes {
+        Changes::No => {}
+        Changes::InTheNextVersion => tracing::warn!(
+            "anyone who reaches this hub can register an agent; the next version will ask for an invitation \
+             (agentcom-hub invite): start it with --registration invite to have that now, or with --registration open to \
+             keep it as it is"
+        ),
+    }
+    registration
 }
 
 /// Starts the actor on a thread of its own: its commits block.

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING"] {
+    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "REGISTRATION"] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
     command.env_remove("COLUMNS");
@@ -164,8 +164,18 @@ impl Hub {
         (status, body)
     }
 
+    /// The token of an agent that an admin registers.
     pub async fn register(&self, agent_id: &str) -> String {
-        let (status, body) = self.request("POST", "/api/onboard/register", None, json!({"agent_id": agent_id})).await;
+        self.register_by(agent_id, Some(&self.admin)).await
+    }
+
+    /// The token of an agent that registers by itself, as at the legacy hub.
+    pub async fn register_openly(&self, agent_id: &str) -> String {
+        self.register_by(agent_id, None).await
+    }
+
+    async fn register_by(&self, agent_id: &str, admin: Option<&str>) -> String {
+        let (status, body) = self.request("POST", "/api/onboard/register", admin, json!({"agent_id": agent_id})).await;
         assert_eq!(status, 201, "{body}");
         body["token"].as_str().unwrap().to_owned()
     }

@@ -15,6 +15,7 @@ use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
 use crate::hub::fd_limit;
 use crate::hub::healing_file::HealingFile;
+use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
 
@@ -31,7 +32,11 @@ pub(super) struct ServeArgs {
     log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
-    /// Let only an admin register agents; without it, anyone who reaches the hub can
+    /// Who may register agents: anyone who reaches the hub (open), who has an invitation (invite), or the same without
+    /// telling others so (closed); open by default, which will be invite where other machines reach the hub
+    #[arg(long, value_name = "WHO", env = "AGENTCOM_HUB_REGISTRATION", value_parser = registration)]
+    registration: Option<Registration>,
+    /// The same as --registration closed
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
     /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
@@ -69,6 +74,10 @@ const DAY_MS: u64 = 86_400_000;
 
 fn log_level(name: &str) -> Result<LogLevel, String> {
     LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
+}
+
+fn registration(name: &str) -> Result<Registration, String> {
+    name.parse().map_err(|_| format!("expected {}", Registration::NAMES))
 }
 
 /// Timings, in ms.
@@ -119,6 +128,22 @@ fn ms() -> clap::builder::RangedU64ValueParser {
 }
 
 impl ServeArgs {
+    /// Returns who may register agents, if that is said.
+    ///
+    /// # Errors
+    /// Returns what to do where two things are said.
+    fn registration(&self) -> Result<Option<Registration>, String> {
+        match (self.registration, self.closed_registration) {
+            (None | Some(Registration::Closed), true) => Ok(Some(Registration::Closed)),
+            (said, false) => Ok(said),
+            (Some(other @ (Registration::Open | Registration::Invite)), true) => Err(format!(
+                "--closed-registration (or AGENTCOM_HUB_CLOSED_REGISTRATION) says otherwise than --registration {}: leave \
+                 one of them out",
+                <&str>::from(other)
+            )),
+        }
+    }
+
     fn policy(&self) -> Policy {
         let Self { timing, bounds, .. } = self;
         Policy {
@@ -149,12 +174,16 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Held until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     fd_limit::raise();
+    let registration = match args.registration() {
+        Ok(registration) => registration,
+        Err(why) => return fail(ExitCode::Usage, why),
+    };
     let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
         policy: args.policy(),
-        closed_registration: args.closed_registration,
+        registration,
         public_metrics: args.public_metrics,
         healing: healing.clone(),
     };

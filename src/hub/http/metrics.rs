@@ -19,6 +19,7 @@ use crate::hub::http::request::{App, Shared};
 use crate::hub::listener::Origin;
 use crate::hub::metrics::process::{ProcessFigures, disk_free};
 use crate::hub::metrics::{CONTENT_TYPE, Seen};
+use crate::hub::state::roles::Permission;
 
 /// The headers by which a proxy shows itself.
 const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
@@ -32,9 +33,10 @@ pub(super) async fn metrics(
     let is_open =
         app.public_metrics || origin.is_some_and(|Extension(origin)| is_of_this_machine(origin.peer().ip(), &headers));
     if !is_open {
-        caller_of(&app.snapshot(), &who).map_err(|_| {
+        let caller = caller_of(&app.snapshot(), &who).map_err(|_| {
             unauthorized().with("open_to", "any token; this machine's own clients; everyone with --public-metrics")
         })?;
+        caller.require(Permission::ReadMetrics, "read the metrics")?;
     }
     // One at a time: where the disk hangs, one thread waits for it and not one for each scrape.
     let turn = Arc::clone(&app.scrape).lock_owned().await;

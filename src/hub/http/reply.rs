@@ -114,6 +114,8 @@ pub struct Caller {
     pub name: String,
     /// The role.
     pub role: Role,
+    /// Whether it registered without an admin and without an invitation: then it may only do what is its own.
+    pub registered_openly: bool,
     /// What proves it.
     pub proof: Proof,
     /// Whether the token's use is to be noted.
@@ -123,7 +125,7 @@ pub struct Caller {
 impl Caller {
     /// Returns whether the caller has the permission.
     pub fn may(&self, permission: Permission) -> bool {
-        self.role.may(permission)
+        self.role.may(permission) && (!self.registered_openly || permission.is_of_the_openly_registered())
     }
 
     /// Checks that the caller has the permission; `what` names the action for people.
@@ -147,6 +149,9 @@ impl Caller {
 
     /// Returns the 403 error for a caller that may not do `what` for want of the permission.
     pub fn forbidden(&self, permission: Permission, what: &str) -> ApiError {
+        if self.registered_openly && self.role.may(permission) {
+            return ApiError::registered_openly(&self.name, self.role, what);
+        }
         ApiError::forbidden(&self.name, self.role, permission.needed_role(), what)
     }
 
@@ -172,7 +177,7 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
         Credentials::Header(given) => given,
         Credentials::Local(user) => {
             let (name, proof) = (user.author().who, Proof::Local(*user));
-            return Ok(Caller { name, role: Role::Admin, proof, use_is_news: false });
+            return Ok(Caller { name, role: Role::Admin, registered_openly: false, proof, use_is_news: false });
         }
         Credentials::None => return Err(unauthorized()),
     };
@@ -185,8 +190,13 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
     if principal.has_expired(now_ms) {
         return Err(expired(&principal.name));
     }
-    let use_is_news = principal.use_is_news(now_ms);
-    Ok(Caller { name: principal.name.clone(), role: principal.role, proof: Proof::Token(token), use_is_news })
+    Ok(Caller {
+        name: principal.name.clone(),
+        role: principal.role,
+        registered_openly: principal.registered_openly,
+        proof: Proof::Token(token),
+        use_is_news: principal.use_is_news(now_ms),
+    })
 }
 
 /// Returns the caller that the request's credentials prove, who must have the permission; `what` names the action for

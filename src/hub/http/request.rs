@@ -23,6 +23,7 @@ use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
+use crate::hub::registration::{Registration, RegistrationLimit};
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -34,8 +35,10 @@ pub struct App {
     pub listen: String,
     /// The time limits of every WebSocket.
     pub patience: TimeLimits,
-    /// Whether only an admin may register agents.
-    pub closed: bool,
+    /// Who may register agents.
+    pub registration: Registration,
+    /// How often strangers may.
+    pub registrations: RegistrationLimit,
     /// Whether anybody may read the metrics.
     pub public_metrics: bool,
     /// The folder of the store.
@@ -61,7 +64,8 @@ impl App {
             actor,
             listen: String::new(),
             patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
-            closed: true,
+            registration: Registration::Closed,
+            registrations: RegistrationLimit::default(),
             public_metrics: false,
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),

@@ -109,6 +109,17 @@ impl Tasks {
         self.unfinished.has_room(&self.policy, bytes)
     }
 
+    /// Returns whether another task of so many bytes may be submitted, and half of the room is left.
+    pub fn is_half_empty(&self, bytes: u64) -> bool {
+        let Policy { max_unfinished, max_unfinished_bytes, .. } = self.policy;
+        let half = Policy {
+            max_unfinished: max_unfinished.div_ceil(2),
+            max_unfinished_bytes: max_unfinished_bytes / 2,
+            ..self.policy
+        };
+        self.unfinished.has_room(&half, bytes)
+    }
+
     /// Queues a new task.
     pub fn submit(&mut self, id: String, submission: Submission, now_ms: u64) {
         let task = Task::new(id, self.next_seq, submission, now_ms);

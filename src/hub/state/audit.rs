@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::text::first_chars;
 use crate::hub::scheduler::selector::Selector;
+use crate::hub::state::bucket::{Bucket, Rate};
 use crate::hub::state::roles::Role;
 
 /// The largest number of characters of a text in an entry; a longer one is cut.
@@ -253,16 +254,35 @@ pub struct Page {
     pub next_cursor: Option<u64>,
 }
 
+/// How often an open registration gets an entry of its own: strangers must not push the acts of others out of the audit.
+const OPEN_REGISTRATIONS: Rate = Rate { at_once: 60, pause_ms: 60_000 };
+
 /// Entries that are not stored yet.
 #[derive(Debug, Default)]
 pub struct Audit {
     dirty: Vec<Entry>,
+    /// What is left for open registrations, from the first one on.
+    openly: Option<Bucket>,
+    /// The number of open registrations that got no entry, since the last one that did.
+    folded: usize,
 }
 
 impl Audit {
     /// Adds an entry.
     pub fn record(&mut self, entry: Entry) {
         self.dirty.push(entry);
+    }
+
+    /// Adds the entry of an open registration, or counts it: the next one that is added says how many it stands for.
+    pub fn record_openly(&mut self, entry: Entry) {
+        let bucket = self.openly.get_or_insert(Bucket::new(OPEN_REGISTRATIONS, entry.at_ms));
+        match bucket.take(entry.at_ms) {
+            Ok(()) => {
+                let folded = std::mem::take(&mut self.folded);
+                self.record(if folded > 0 { entry.count(folded + 1) } else { entry });
+            }
+            Err(_) => self.folded += 1,
+        }
     }
 
     /// Returns the entries to store since the last call.
@@ -307,6 +327,20 @@ mod tests {
         let entry = Entry::new(&Author::stranger(), Action::TaskCancelled, &long, 1).because(&long);
         let entry = entry.change(Some(long.clone()), Some(long));
         assert!(serde_json::to_vec(&entry).unwrap().len() < 4 * 2 * MAX_CHARS + 256);
+    }
+
+    #[test]
+    fn a_flood_of_open_registrations_leaves_a_few_entries_that_stand_for_all() {
+        let mut audit = Audit::default();
+        let registered = |at_ms| Entry::new(&Author::stranger(), Action::AgentRegistered, "a", at_ms);
+        for n in 0..5_000 {
+            audit.record_openly(registered(n));
+        }
+        audit.record_openly(registered(60_000));
+        audit.record_openly(registered(180_000));
+        let counts: Vec<Option<u64>> = audit.take_dirty().into_iter().map(|entry| entry.count).collect();
+        assert_eq!((counts.len(), &counts[60..]), (62, &[Some(4_941), None][..]));
+        assert!(counts[..60].iter().all(Option::is_none));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! audit.
 
 use crate::hub::acts::{NewToken, NotRegistered};
-use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, WhyWorthless};
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::audit::{Action, Author};
 use crate::hub::state::invitations::{InvitationRequest, NotInvited};
@@ -45,7 +45,7 @@ fn at_its_time_a_tokens_connections_are_closed_and_no_others() {
     assert!(closed(&mut hub).is_empty() && hub.scheduler.is_connected("a"));
     hub.tick(100);
     assert_eq!(closed(&mut hub), [(1, "the token has expired".to_owned())]);
-    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), expired: true, tokens: 1, connections: 1 }]);
+    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), why: WhyWorthless::Expired, tokens: 1, connections: 1 }]);
     assert_eq!((hub.scheduler.is_connected("a"), hub.deadline()), (false, None));
     assert_eq!(join(&mut hub, 2, &token, 100), Err(IdentifyRefused::InvalidToken));
     assert_eq!(hub.tokens.valid().owned_since("a"), Some(0), "the owner is the same");
