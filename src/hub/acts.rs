@@ -183,10 +183,7 @@ impl Acts<'_> {
         };
         let token = issued.map_err(NotRegistered::NotIssued)?;
         let entry = acts.entry(Action::AgentRegistered, name).change(listed(&taken), Some(shown(&new, &token)));
-        match admission {
-            Admission::Openly => acts.state.audit.record_openly(entry),
-            Admission::ByAdmin | Admission::ByInvitation(_) => acts.state.audit.record(entry),
-        }
+        acts.state.audit.record(entry);
         if let Some(id) = invited {
             let left = acts.state.invitations.use_once(&id);
             let entry = acts.entry(Action::InvitationRedeemed, &id);

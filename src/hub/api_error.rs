@@ -62,7 +62,7 @@ impl ApiError {
     pub fn registered_openly(name: &str, role: Role, what: &str) -> Self {
         let hint = format!(
             "{name} registered without an admin and without an invitation, so its token may not {what}; one that may: \
-             agentcom-hub token {name} --replace, on the hub's machine"
+             agentcom-hub token NAME --replace, on the hub's machine"
         );
         Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
             .with("role", <&str>::from(role))

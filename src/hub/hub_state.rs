@@ -196,8 +196,14 @@ impl HubState {
             }
         }
         for name in self.tokens.overdue_unclaimed(DROPPED_AT_ONCE, now_ms) {
-            self.end_tokens(&name, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
+            self.drop_unclaimed(&name, now_ms);
         }
+    }
+
+    /// Drops the token of a name that was never used. Its owner has left nothing, so what waits for the name waits on, as it
+    /// does for one that has no owner.
+    fn drop_unclaimed(&mut self, name: &str, now_ms: u64) {
+        self.end_only(name, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
     }
 
     /// Enters what healing rules did into the audit, each under the rule's name.
@@ -305,7 +311,7 @@ impl HubState {
             return Err(NotIssued::NameTaken);
         }
         if let Some(oldest) = self.tokens.makes_room() {
-            self.end_tokens(&oldest, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
+            self.drop_unclaimed(&oldest, now_ms);
         }
         self.issue_token(secret, Principal { registered_openly: true, ..principal }, true)
     }
@@ -326,7 +332,7 @@ impl HubState {
             Some(true) => Err(NotIssued::HeldOpenly),
             Some(false) => {
                 self.tokens.check_room(secret, false)?;
-                Ok(self.revoke(name, &TokenSelector::All, now_ms))
+                Ok(self.end_only(name, &TokenSelector::All, WhyWorthless::Revoked, now_ms))
             }
         }
     }
@@ -346,10 +352,12 @@ impl HubState {
         let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
             return Ok((self.issue_token(secret, principal, false)?, Vec::new()));
         };
-        if self.tokens.valid().held_openly(&principal.name).is_some() {
+        if let Some(was_used) = self.tokens.valid().held_openly(&principal.name) {
             self.tokens.check_room(&secret, false)?;
-            let replaced = self.revoke(&principal.name, &TokenSelector::All, now_ms);
-            return Ok((self.issue_token(secret, principal, false)?, replaced));
+            if was_used {
+                let replaced = self.revoke(&principal.name, &TokenSelector::All, now_ms);
+                return Ok((self.issue_token(secret, principal, false)?, replaced));
+            }
         }
         if self.tokens.valid().get(&hash_of(&hex(&secret))).is_some() {
             return Err(NotIssued::SecretInUse);
@@ -363,11 +371,7 @@ impl HubState {
     /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away. With
     /// the name's last token, its owner leaves.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
-        self.end_tokens(name, which, WhyWorthless::Revoked, now_ms)
-    }
-
-    fn end_tokens(&mut self, name: &str, which: &TokenSelector, why: WhyWorthless, now_ms: u64) -> Vec<String> {
-        let revoked = self.end_only(name, which, why, now_ms);
+        let revoked = self.end_only(name, which, WhyWorthless::Revoked, now_ms);
         if !revoked.is_empty() && !self.tokens.valid().holds(name) {
             self.scheduler.owner_left(name, now_ms);
         }

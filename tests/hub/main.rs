@@ -39,6 +39,7 @@ mod observed;
 mod ops;
 mod owners;
 mod process;
+mod registration;
 mod restarts;
 mod roles;
 mod stored;

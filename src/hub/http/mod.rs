@@ -9,7 +9,7 @@
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
 //! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
-//! | `POST /api/onboard/register` | none (admin, or an invitation, where registration is closed) | 201, 409 |
+//! | `POST /api/onboard/register` | none (admin, or an invitation, where registration is not open) | 201, 403, 409, 429 |
 //! | `POST /api/tasks` | operator, agent | 201 |
 //! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
 //! | `POST /api/tasks/{id}/cancel`, `.../retry` | operator, the submitter's | 200, 404, 409 |

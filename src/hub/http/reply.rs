@@ -159,8 +159,8 @@ impl Caller {
     pub fn author(&self) -> Author {
         match self.proof {
             Proof::Token(hash) => {
-                let (who, token) = (self.name.clone(), Some(id_of(&hash)));
-                Author { who, role: Some(self.role), token, via: Via::Http }
+                let (who, role, token) = (self.name.clone(), Some(self.role), Some(id_of(&hash)));
+                Author { who, role, token, via: Via::Http, registered_openly: self.registered_openly }
             }
             Proof::Local(user) => user.author(),
         }

@@ -386,11 +386,16 @@ impl Tokens {
         expired
     }
 
-    /// Notes that the token was used. It is stored with [`Self::take_used`], not at once.
+    /// Notes that the token was used. It is stored with [`Self::take_used`], not at once, but for the first use of one that
+    /// was registered openly.
     pub fn note_use(&mut self, hash: &TokenHash, now_ms: u64) {
         let Some(principal) = self.valid.get(hash).filter(|principal| principal.use_is_news(now_ms)) else { return };
-        self.unclaimed.remove(&(principal.created_at, *hash));
-        if self.valid.note_use(hash, now_ms).is_some() {
+        let is_first = self.unclaimed.remove(&(principal.created_at, *hash));
+        let Some(principal) = self.valid.note_use(hash, now_ms) else { return };
+        if is_first {
+            // What is done with it must not outlive that it was used: the name would be taken for one that left nothing.
+            self.dirty.push((*hash, Some(principal.clone())));
+        } else {
             self.used.insert(*hash);
         }
     }
