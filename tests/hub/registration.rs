@@ -303,8 +303,9 @@ fn date_back(dir: &Path, age: Duration) {
     {
         let mut tokens = write.open_table(TOKENS).unwrap();
         let entries = tokens.iter().unwrap().map(Result::unwrap);
-        let all: Vec<(Vec<u8>, Value)> =
-            entries.map(|(key, value)| (key.value().to_vec(), serde_json::from_slice(value.value()).unwrap())).collect();
+        let all: Vec<(Vec<u8>, Value)> = entries
+            .map(|(key, value)| (key.value().to_vec(), serde_json::from_slice(value.value()).unwrap()))
+            .collect();
         for (key, mut record) in all.into_iter().filter(|(_, record)| record["registered_openly"] == true) {
             record["created_at"] = json!(at);
             tokens.insert(key.as_slice(), record.to_string().as_bytes()).unwrap();
@@ -358,8 +359,9 @@ fn mark_used(dir: &Path, name: &str) {
     {
         let mut tokens = write.open_table(TOKENS).unwrap();
         let entries = tokens.iter().unwrap().map(Result::unwrap);
-        let found: Vec<(Vec<u8>, Value)> =
-            entries.map(|(key, value)| (key.value().to_vec(), serde_json::from_slice(value.value()).unwrap())).collect();
+        let found: Vec<(Vec<u8>, Value)> = entries
+            .map(|(key, value)| (key.value().to_vec(), serde_json::from_slice(value.value()).unwrap()))
+            .collect();
         let (key, mut record) = found.into_iter().find(|(_, record)| record["name"] == name).unwrap();
         record["last_used_at"] = json!(1);
         tokens.insert(key.as_slice(), record.to_string().as_bytes()).unwrap();

@@ -93,7 +93,10 @@ fn who_revokes_nothing_ends_nothing() {
     assert_eq!(hub.revoke("nobody", &TokenSelector::All, 20).len(), 0);
     assert_eq!((ledger(&hub), hub.take_revocations()), (vec![RestartPhase::Commanded], Vec::new()));
     hub.revoke("a", &TokenSelector::All, 20);
-    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), why: WhyWorthless::Revoked, tokens: 1, connections: 1 }]);
+    assert_eq!(
+        hub.take_revocations(),
+        [Revocation { name: "a".into(), why: WhyWorthless::Revoked, tokens: 1, connections: 1 }]
+    );
 }
 
 #[test]
