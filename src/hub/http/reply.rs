@@ -10,6 +10,7 @@ use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::{Credentials, LocalUser};
 use crate::hub::hub_state::Snapshot;
 use crate::hub::not_unicode;
+use crate::hub::scheduler::healing::AUTHOR_PREFIX;
 use crate::hub::state::audit::{Author, STRANGER, Via};
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::tokens::{TokenHash, id_of};
@@ -46,15 +47,16 @@ pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     }
     let is_reserved = RESERVED.iter().any(|prefix| agent_id.starts_with(prefix)) || agent_id == STRANGER;
     if is_reserved {
-        let detail =
-            format!("the audit uses `uid:...`, `invitation:...` and `{STRANGER}` for others: choose another name");
+        let detail = format!(
+            "the audit uses `uid:...`, `invitation:...`, `{AUTHOR_PREFIX}...` and `{STRANGER}` for others: choose another name"
+        );
         return Err(ApiError::invalid_field("agent_id", "reserved", detail));
     }
     Ok(())
 }
 
 /// What the names begin with under which the audit records those who have no token.
-const RESERVED: [&str; 2] = ["uid:", "invitation:"];
+const RESERVED: [&str; 3] = ["uid:", "invitation:", AUTHOR_PREFIX];
 
 /// Returns the bytes of the request's body.
 ///
