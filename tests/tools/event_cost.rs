@@ -162,7 +162,7 @@ impl Fleet {
             let empty = HubState::new(Scheduler::default(), Tokens::default(), Settings::default(), Vec::new());
             let state = std::mem::replace(&mut **state, empty);
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-            let (actor, handle) = Actor::new(state, Store::open(folder).unwrap());
+            let (actor, handle) = Actor::new(state, Store::open(folder, Absent::Make).unwrap());
             let stop = CancellationToken::new();
             runtime.spawn(actor.run(stop.clone()));
             self.hub = Hub::Actor(handle, runtime, stop);

@@ -27,7 +27,7 @@ struct Stored {
 impl Stored {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
+        Self { store: Store::open(folder.path(), Absent::Make).unwrap(), _folder: folder }
     }
 
     /// Stores what changed; what is read back is what the scheduler has.
