@@ -259,4 +259,3 @@ async fn open_store(data_dir: &Path, absent: Absent) -> Result<Store, ServeError
         }
     }
 }
-

@@ -25,7 +25,7 @@ use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Submission};
 use agentcom::hub::state::roles::Role;
 use agentcom::hub::state::settings::Settings;
-use agentcom::hub::state::store::Store;
+use agentcom::hub::state::store::{Absent, Store};
 use agentcom::hub::state::tokens::{Principal, TokenSelector, Tokens};
 use agentcom::protocol::schema::{Incoming, read_frame};
 use agentcom::protocol::{

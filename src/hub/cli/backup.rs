@@ -165,10 +165,9 @@ impl From<BackupError> for Failure {
         let code = match &error {
             BackupError::Store(StoreError::Locked(_)) | BackupError::BrokeOff { .. } => ExitCode::Busy,
             BackupError::Store(error) if error.is_the_disks() => ExitCode::Disk,
-            BackupError::Store(_)
-            | BackupError::Taken(_)
-            | BackupError::IsAStore(_)
-            | BackupError::NoFile { .. } => ExitCode::Unusable,
+            BackupError::Store(_) | BackupError::Taken(_) | BackupError::IsAStore(_) | BackupError::NoFile { .. } => {
+                ExitCode::Unusable
+            }
             BackupError::Write { .. } | BackupError::Differs { .. } => ExitCode::Disk,
         };
         Self::new(code, error.to_string())

@@ -2,6 +2,7 @@
 //! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
 
 mod audit_table;
+mod error;
 mod making;
 mod place;
 
@@ -13,13 +14,12 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageError, TableDefinition, TableError, TableHandle as _, Value, WriteTransaction,
+    TableDefinition, TableError, TableHandle as _, Value, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::common::fs::atomic_file::remove_leftovers;
-use crate::common::fs::regular_file::Unsuitable;
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::healing::record::HealingRecord;
@@ -33,9 +33,10 @@ use crate::hub::state::idempotency::{self, KeptAnswer};
 use crate::hub::state::invitations::{self, Invitation};
 pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
 use crate::hub::state::store::audit_table::{Bounds, NotWritten};
+pub use crate::hub::state::store::error::StoreError;
+pub(super) use crate::hub::state::store::error::open_error;
 pub use crate::hub::state::store::making::{Absent, SOCKET, make_private_dir};
-use crate::hub::state::store::place::Place;
-pub use crate::hub::state::store::place::Taken;
+use crate::hub::state::store::place::{Place, Taken};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
@@ -112,96 +113,6 @@ const MOMENT: &str = "agents_as_of";
 
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 pub(super) const CACHE_BYTES: usize = 8 << 20;
-
-/// The reason why the store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the file open.
-    #[error("{0} is in use by another hub: stop it, or give this one another --data")]
-    Locked(PathBuf),
-    /// The file was written by a newer hub.
-    #[error("{path} has schema {found}, this hub knows {}: run the newer hub that wrote it", SCHEMA)]
-    Newer {
-        /// The file's path.
-        path: PathBuf,
-        /// The file's schema number.
-        found: u64,
-    },
-    /// Something other than a regular file has the store's path.
-    #[error("{path}: {unfit}: move it away, or give another --data")]
-    NoFile {
-        /// The path.
-        path: PathBuf,
-        /// What was found there.
-        unfit: Unsuitable,
-    },
-    /// The data folder holds no store, and none is made.
-    #[error(
-        "there is no store in {}: name the hub's folder with --data, or make one with agentcom-hub token NAME --init",
-        .0.display()
-    )]
-    Absent(PathBuf),
-    /// The data folder held a store, which is not there any more.
-    #[error(
-        "the store of {folder} is gone: there is {trace} and no hub.redb. Put it back, or restore a backup (agentcom-hub \
-         restore FILE{}); agentcom-hub token NAME --init begins with an empty one", restorable(.folder, .trace)
-    )]
-    Lost {
-        /// The folder.
-        folder: PathBuf,
-        /// The name of a file in it that says so.
-        trace: PathBuf,
-    },
-    /// The store is a file without a byte.
-    #[error(
-        "{0} is an empty file: what it held is gone. Restore a backup (agentcom-hub restore FILE); or remove it, and begin \
-         with an empty store (agentcom-hub token NAME --init)"
-    )]
-    Empty(PathBuf),
-    /// The file is no store, or is damaged.
-    #[error(
-        "{path}: it is damaged, or no store ({detail}). Restore a backup (agentcom-hub restore FILE), which keeps this file \
-         under another name"
-    )]
-    Damaged {
-        /// The file's path.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// No store could be made.
-    #[error("no store can be made at {path}: {error}; check the disk, its free space and the permissions")]
-    NotMade {
-        /// The store's path.
-        path: PathBuf,
-        /// The error of the system, or what redb says in place of one.
-        error: std::io::Error,
-    },
-    /// The file was taken away from under this process.
-    #[error("{path} {how}")]
-    TakenAway {
-        /// The path that it had.
-        path: PathBuf,
-        /// What was done to it.
-        how: Taken,
-    },
-    /// A record could not be written as JSON.
-    #[error("record {key} cannot be written as JSON ({detail}): this is a bug")]
-    Record {
-        /// The record, as `table/key`.
-        key: String,
-        /// The error of serde.
-        detail: String,
-    },
-    /// The file could not be read or written.
-    #[error("{path}: {detail}: check the disk, its free space and the permissions")]
-    File {
-        /// The file's path.
-        path: PathBuf,
-        /// The error of redb.
-        detail: String,
-    },
-}
 
 /// Everything that was stored.
 #[derive(Debug, Default)]
@@ -286,6 +197,11 @@ impl Store {
         &self.path
     }
 
+    /// Returns the size of the file after the last commit.
+    pub fn bytes(&self) -> u64 {
+        self.place.bytes()
+    }
+
     /// Opens `hub.redb` in the folder; `absent` says what is done where there is none.
     ///
     /// # Errors
@@ -323,6 +239,14 @@ impl Store {
     /// [`StoreError`] if there is none that could be opened.
     pub fn must_be_in(data_dir: &Path) -> Result<(), StoreError> {
         making::ensure(data_dir, Absent::Refuse)
+    }
+
+    /// Checks that the file is where it was, as the last commit left it: what was stored is found again.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenAway`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.place.check(&self.path).map_err(|how| self.taken(how))
     }
 
     fn taken(&self, how: Taken) -> StoreError {
@@ -408,7 +332,7 @@ impl Store {
     /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue. [`StoreError::TakenAway`] also
     /// where there is nothing to write: what was stored before is not where it was either.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
-        self.place.check(&self.path).map_err(|how| self.taken(how))?;
+        self.check()?;
         if changes.is_empty() && aside.is_empty() {
             return Ok(false);
         }
@@ -502,33 +426,6 @@ impl Store {
     }
 }
 
-impl StoreError {
-    /// Returns whether the disk failed, rather than what is on it.
-    pub fn is_the_disks(&self) -> bool {
-        match self {
-            Self::NotMade { error, .. } => !matches!(
-                error.kind(),
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem
-            ),
-            Self::TakenAway { .. } => true,
-            Self::Locked(_)
-            | Self::Newer { .. }
-            | Self::NoFile { .. }
-            | Self::Absent(_)
-            | Self::Lost { .. }
-            | Self::Empty(_)
-            | Self::Damaged { .. }
-            | Self::Record { .. }
-            | Self::File { .. } => false,
-        }
-    }
-
-    /// Creates the error of a file that redb or the system could not read or write.
-    pub(super) fn file(path: &Path, error: &dyn std::error::Error) -> Self {
-        Self::File { path: path.to_owned(), detail: error.to_string() }
-    }
-}
-
 /// Returns the schema number; 0 if there is none.
 pub(super) fn schema_of(read: &ReadTransaction, path: &Path) -> Result<u64, StoreError> {
     let failed = |error: &dyn std::error::Error| StoreError::file(path, error);
@@ -548,29 +445,6 @@ fn look_at_schema(path: &Path) -> Option<u64> {
         meta.get("schema").ok()?.map(|found| found.value())
     };
     catch_panic(path, || Ok(look())).ok().flatten()
-}
-
-/// Returns the error of a file that could not be opened as a store.
-pub(super) fn open_error(path: &Path, error: DatabaseError) -> StoreError {
-    let (path, detail) = (path.to_owned(), error.to_string());
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path),
-        DatabaseError::Storage(StorageError::Io(error))
-            if !matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
-        {
-            StoreError::File { path, detail }
-        }
-        // Its kinds grow with redb.
-        _ => StoreError::Damaged { path, detail },
-    }
-}
-
-/// Returns the words about a copy of a lost store that is there.
-fn restorable(folder: &Path, trace: &Path) -> String {
-    match making::is_a_copy(trace) {
-        true => format!("; {} is a copy of it", folder.join(trace).display()),
-        false => String::new(),
-    }
 }
 
 /// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged

@@ -13,7 +13,7 @@ use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::hub::state::store::{StateChanges, Store};
+use crate::hub::state::store::{Absent, StateChanges, Store};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{Document, HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame};

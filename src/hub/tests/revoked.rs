@@ -7,7 +7,7 @@ use crate::hub::hub_state::HubState;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
-use crate::hub::state::store::Store;
+use crate::hub::state::store::{Absent, Store};
 use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
 
 #[tokio::test]

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::hub::scheduler::Changes;
     use crate::hub::state::audit::{Action, Author};
-    use crate::hub::state::store::{StateChanges, Store};
+    use crate::hub::state::store::{Absent, StateChanges, Store};
 
     fn entry(n: u64) -> Entry {
         Entry::new(&Author::stranger(), Action::TaskCancelled, &format!("task-{n}"), n)

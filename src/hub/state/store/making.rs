@@ -56,8 +56,14 @@ pub(super) fn ensure(data_dir: &Path, absent: Absent) -> Result<(), StoreError> 
         Err(error) => return Err(StoreError::file(&path, &error)),
     }
     let former = trace_in(data_dir).map_err(|error| StoreError::file(data_dir, &error))?;
+    if path.exists() {
+        // Another process has made it between the two looks.
+        return Ok(());
+    }
     match (absent, former) {
-        (Absent::Refuse | Absent::MakeFirst, Some(trace)) => Err(StoreError::Lost { folder: absolute(data_dir), trace }),
+        (Absent::Refuse | Absent::MakeFirst, Some(trace)) => {
+            Err(StoreError::Lost { folder: absolute(data_dir), trace })
+        }
         (Absent::Refuse, None) => Err(StoreError::Absent(absolute(data_dir))),
         (Absent::MakeFirst, None) | (Absent::Make, _) => {
             make(&path).map_err(|error| StoreError::NotMade { path: path.clone(), error })?;
