@@ -128,16 +128,15 @@ impl StoreError {
 /// Returns the error of a file that could not be opened as a store.
 pub(in crate::hub::state) fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     let (path, detail) = (path.to_owned(), error.to_string());
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked(path),
-        DatabaseError::Storage(StorageError::Io(error))
-            if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-        {
-            StoreError::File { path, detail }
-        }
-        // Its kinds grow with redb.
-        _ => StoreError::Damaged { path, detail },
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+        return StoreError::Locked(path);
     }
+    if let DatabaseError::Storage(StorageError::Io(error)) = &error
+        && !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+    {
+        return StoreError::File { path, detail };
+    }
+    StoreError::Damaged { path, detail }
 }
 
 /// Returns the words about a copy of a lost store that is there.

@@ -77,9 +77,8 @@ pub(super) fn ensure(data_dir: &Path, absent: Absent) -> Result<(), StoreError> 
 fn make(path: &Path) -> io::Result<()> {
     let target = resolve(path).map_err(|failed| failed.source)?;
     let temporary = temporary_beside(&target)?;
-    let of_redb = |error: redb::Error| match error {
-        redb::Error::Io(error) => error,
-        other => io::Error::other(other),
+    let of_redb = |error: redb::Error| {
+        if let redb::Error::Io(error) = error { error } else { io::Error::other(error) }
     };
     let backend = FileBackend::new(temporary.as_file().try_clone()?).map_err(|error| of_redb(error.into()))?;
     let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
