@@ -15,6 +15,9 @@ use tempfile::TempDir;
 /// How long a hub without anything to do may take to notice, with room for two noisy cores.
 const NOTICED: Duration = Duration::from_secs(5);
 
+/// What puts something in the place of a store.
+type Spoil<'a> = &'a dyn Fn(&Path);
+
 fn said(output: &Output) -> (Option<i32>, String) {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code(), text)
@@ -196,7 +199,7 @@ fn what_stands_in_the_stores_place_at_the_start_is_said() {
     assert_eq!(ended(whole.path(), &["token", "a", "--init"]).0, Some(0));
     let bytes = fs::read(store(whole.path())).unwrap();
     let half = bytes[..bytes.len() / 2].to_vec();
-    let spoil: [(&str, &dyn Fn(&Path), &str); 6] = [
+    let spoil: [(&str, Spoil<'_>, &str); 6] = [
         ("empty", &|path| fs::write(path, "").unwrap(), "empty file"),
         ("cut", &|path| fs::write(path, &half).unwrap(), "damaged"),
         ("cut short", &|path| fs::write(path, &bytes[..100]).unwrap(), "damaged"),

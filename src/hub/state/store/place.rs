@@ -21,7 +21,9 @@ pub(super) struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Taken {
     /// It has no name any more.
-    #[error("was removed, or its disk unmounted, while the hub ran: put it back, or restore a backup (agentcom-hub restore FILE)")]
+    #[error(
+        "was removed, or its disk unmounted, while the hub ran: put it back, or restore a backup (agentcom-hub restore FILE)"
+    )]
     Removed,
     /// Another file has its name.
     #[error("was replaced by another file while the hub ran: the next start takes that one")]
