@@ -249,7 +249,7 @@ impl Actor {
         let (sender, inbox) = mpsc::channel(INBOX);
         let snapshot = state.snapshot();
         let (metrics, pulse) = (Arc::new(Metrics::new(now_ms())), Arc::new(Pulse::new(now_ms())));
-        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.path());
+        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.bytes());
         let (publisher, published) = watch::channel(Arc::new(snapshot));
         let events = Arc::new(EventLog::new(now_ms()));
         let audit = store.audit();
@@ -273,6 +273,15 @@ impl Actor {
     /// Returns the error of the first commit that fails: memory is then ahead of the disk, so the hub must end and
     /// start again from the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let ended = self.rounds(&stop).await;
+        if ended.is_err() {
+            // Before the queues of the sockets are dropped with the actor, which would look like slow peers.
+            stop.cancel();
+        }
+        ended
+    }
+
+    async fn rounds(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut inventory_stored_at = now_ms();
         loop {
@@ -286,10 +295,13 @@ impl Actor {
             }
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
-                if let Err(error) = self.store_inventory(Flush::Last, now_ms()) {
-                    tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                match self.store_inventory(Flush::Last, now_ms()) {
+                    Err(error) if !matches!(error, StoreError::TakenAway { .. }) => {
+                        tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                    }
+                    Ok(()) | Err(_) => {}
                 }
-                return Ok(());
+                return self.disk.store.check();
             }
             // 2. Apply.
             let now = now_ms();

@@ -20,7 +20,7 @@ use crate::hub::listener::{self, Bounds, Connections};
 use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
-use crate::hub::state::store::{Store, StoreError, UnreadRecord};
+use crate::hub::state::store::{Absent, Store, StoreError, UnreadRecord, make_private_dir};
 use crate::hub::websocket::TimeLimits;
 use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
@@ -34,8 +34,10 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Options {
     /// The address to listen on, as `address:port`; port 0 takes any free one.
     pub listen: String,
-    /// The folder of `hub.redb` and `hub.sock`; created if missing.
+    /// The folder of `hub.redb` and `hub.sock`.
     pub data_dir: PathBuf,
+    /// What is done where it holds no store.
+    pub absent: Absent,
     /// The timings and limits.
     pub policy: Policy,
     /// Who may register agents; `None` for [`Registration::by_default`].
@@ -74,6 +76,9 @@ pub enum ServeError {
     /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
     #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
     Commit(StoreError),
+    /// The store was taken away: what was answered might not be found again.
+    #[error("the store was taken away, and nothing more is answered: {0}")]
+    TakenAway(StoreError),
     /// The actor ended without having been told to.
     #[error("the hub's actor ended: {0}; this is a bug")]
     ActorDied(String),
@@ -84,9 +89,8 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, registration, public_metrics, healing } = options;
-    make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
-    let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
+    let Options { listen, data_dir, absent, policy, registration, public_metrics, healing } = options;
+    let store = open_store(&data_dir, absent).await?;
     let stored = store.load().map_err(ServeError::Store)?;
     for UnreadRecord { table, key, bytes, why } in &stored.unread {
         tracing::error!(
@@ -109,7 +113,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     if let Some(file) = &healing {
         healing_file::load(&file.path, &mut state, now_ms());
     }
-    let (actor, handle) = Actor::new(state, store);
+    let (actor, handle) = Actor::new(state, Arc::clone(&store));
     let actor = spawn_actor(actor, stop.clone());
 
     let bounds = bounds(&policy, fd_limit::max_open_files());
@@ -123,7 +127,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         registration: registration.unwrap_or_else(|| default_registration(address.ip())),
         public_metrics,
         connections: connections.clone(),
-        ..App::new(handle.clone(), data_dir, backups, stop.clone())
+        ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
     };
     let sockets = app.sockets.clone();
     if let Some(file) = healing {
@@ -134,7 +138,11 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let http = listener::start(listener, router, connections, bounds.request, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
-    finish(actor, http, sockets, stop).await
+    let ended = finish(actor, http, sockets, stop).await;
+    if let Err(ServeError::TakenAway(why)) = &ended {
+        store.leave_word(&data_dir, why);
+    }
+    ended
 }
 
 /// Returns who may register agents where nothing is said, and warns where that will change.
@@ -170,8 +178,8 @@ impl OfflineHub {
     ///
     /// # Errors
     /// [`ServeError`]; `Store(Locked)` if a hub or another command has the store.
-    pub fn start(data_dir: &Path) -> Result<Self, ServeError> {
-        let store = Store::open(data_dir).map_err(ServeError::Store)?;
+    pub fn start(data_dir: &Path, absent: Absent) -> Result<Self, ServeError> {
+        let store = Store::open(data_dir, absent).map_err(ServeError::Store)?;
         let stored = store.load().map_err(ServeError::Store)?;
         let own_socket = admin_socket::bind(data_dir)
             .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
@@ -236,6 +244,7 @@ async fn finish(
     match ended {
         Ok(Ok(())) if stop_requested => Ok(()),
         Ok(Ok(())) => Err(ServeError::ActorDied("it was not told to".to_owned())),
+        Ok(Err(error @ StoreError::TakenAway { .. })) => Err(ServeError::TakenAway(error)),
         Ok(Err(error)) => Err(ServeError::Commit(error)),
         Err(error) => Err(ServeError::ActorDied(error.to_string())),
     }
@@ -251,20 +260,17 @@ async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
     })
 }
 
-async fn open_store(data_dir: &Path) -> Result<Store, StoreError> {
+async fn open_store(data_dir: &Path, absent: Absent) -> Result<Store, ServeError> {
+    if absent != Absent::Refuse {
+        make_private_dir(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.to_owned(), error })?;
+    }
     let started_at = Instant::now();
     loop {
-        match Store::open(data_dir) {
+        match Store::open(data_dir, absent) {
             Err(StoreError::Locked(_)) if started_at.elapsed() < LOCK_TIMEOUT => {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
-            other => return other,
+            other => return other.map_err(ServeError::Store),
         }
     }
-}
-
-/// Creates a folder of mode 0700: it holds the tokens' hashes and every result.
-pub fn make_private_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

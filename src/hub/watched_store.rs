@@ -34,7 +34,7 @@ impl WatchedStore {
         let began = Instant::now();
         self.pulse.commit_begins(now_ms);
         if self.store.commit(changes, aside)? {
-            self.recorder.committed(before, changes, began.elapsed(), self.store.path());
+            self.recorder.committed(before, changes, began.elapsed(), self.store.bytes());
         }
         self.pulse.commit_ended();
         Ok(())

@@ -153,6 +153,7 @@ impl Session {
                 order = orders.recv() => match order {
                     Some(ToSocket::Frame(text, receipt)) => Box::pin(self.write(text, receipt)).await,
                     Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason.into())),
+                    None if stop.is_cancelled() => Err(hub_stopping()),
                     None => Err(End::Close(1008, Cow::Borrowed("too slow: frames were not read"))),
                 },
                 () = &mut alarm => {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::roles::token_of;
-use crate::support::{Hub, Peer, folder, hub_command, run, token};
+use crate::support::{Hub, Peer, first_token, folder, hub_command, run};
 
 fn audit(dir: &TempDir, args: &[&str]) -> Output {
     hub_command().arg("audit").args(args).arg("--data").arg(dir.path()).output().unwrap()
@@ -47,7 +47,7 @@ async fn what_was_answered_is_in_it_after_a_crash() {
 #[tokio::test]
 async fn every_act_is_in_it_and_no_secret_is() {
     let dir = folder();
-    let before = token(dir.path(), "early", false);
+    let before = first_token(dir.path(), "early");
     let hub = Hub::start(&dir, &[]);
     let a = hub.register_openly("a").await;
     let (_, made) = hub.admin("POST", "/api/admin/tokens", json!({"agent_id": "v", "role": "viewer"})).await;

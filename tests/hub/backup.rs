@@ -141,7 +141,7 @@ async fn one_backup_at_a_time_is_handed_over_and_it_ends_with_its_reader_or_its_
     while nameless_files(&hub) > 0 {
         assert!(begun.elapsed() < PATIENCE, "a copy stays on the disk");
     }
-    assert_eq!(names(dir.path()), ["hub.redb", "hub.sock"]);
+    assert_eq!(names(dir.path()), ["hub.redb", "hub.redb.made", "hub.sock"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,10 @@ async fn a_disk_without_room_is_507_and_costs_the_hub_nothing() {
     assert_eq!(refused.status, 507, "{problem}");
     let problem: Value = serde_json::from_str(&problem).unwrap();
     assert!(problem["code"] == "disk_full" && problem["detail"].as_str().unwrap().contains("free some"), "{problem}");
-    assert_eq!((nameless_files(&hub), names(dir.path())), (0, vec!["hub.redb".to_owned(), "hub.sock".to_owned()]));
+    assert_eq!(
+        (nameless_files(&hub), names(dir.path())),
+        (0, ["hub.redb", "hub.redb.made", "hub.sock"].map(str::to_owned).to_vec())
+    );
     let (_, audit) = hub.admin("GET", "/api/v1/audit?action=backup_made", Value::Null).await;
     assert_eq!(audit["items"], json!([]), "none was made");
     hub.submit(json!({"description": "d"})).await;

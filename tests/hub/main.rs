@@ -34,6 +34,7 @@ mod inventory;
 mod invitations;
 mod lists;
 mod load;
+mod lost_store;
 mod node_sidecar;
 mod observed;
 mod ops;

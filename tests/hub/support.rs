@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "REGISTRATION"] {
+    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "REGISTRATION", "NO_INIT"] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
     command.env_remove("COLUMNS");
@@ -266,9 +266,17 @@ pub fn run_token(dir: &Path, name: &str, admin: bool) -> Output {
 }
 
 pub fn token(dir: &Path, name: &str, admin: bool) -> String {
-    let output = run_token(dir, name, admin);
+    printed_token(&run_token(dir, name, admin))
+}
+
+/// A token of a folder that no hub may have run on yet.
+pub fn first_token(dir: &Path, name: &str) -> String {
+    printed_token(&hub_command().args(["token", name, "--init", "--data"]).arg(dir).output().unwrap())
+}
+
+fn printed_token(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+    String::from_utf8_lossy(&output.stdout).split_whitespace().last().unwrap().to_owned()
 }
 
 /// One end of a WebSocket that says exactly what it is told.

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tempfile::NamedTempFile;
+
 use crate::common::crash_points::crash_point;
 use crate::common::fs::regular_file::{self, Unsuitable};
 
@@ -108,16 +110,12 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
         move |source| DurableError { path, operation, source }
     };
     let folder = folder_of(&target);
-    let (prefix, suffix) = temporary_name(&target);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(suffix);
     crash_point!("before the temporary file");
-    // tempfile's default mode is 0600, as required for a file with task texts.
-    let mut temporary = match builder.tempfile_in(folder) {
+    let mut temporary = match temporary_beside(&target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(folder).map_err(failed(Operation::CreateFolder))?;
             crash_point!("after creating the folder");
-            builder.tempfile_in(folder)
+            temporary_beside(&target)
         }
         other => other,
     }
@@ -299,11 +297,19 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Creates an empty file of mode 0600 (it may hold task texts) beside `target`, for what gets that name once it is whole. One
+/// that a killed process left is removed by [`remove_leftovers`].
+pub(crate) fn temporary_beside(target: &Path) -> io::Result<NamedTempFile> {
+    let (prefix, suffix) = temporary_name(target);
+    tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder_of(target))
+}
+
 fn temporary_name(target: &Path) -> (String, &'static str) {
     (format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy()), ".tmp")
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Flushes a folder: the names in it survive a power cut.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -25,8 +25,9 @@ const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// The hub's files, in its data folder, with their meanings.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("hub.redb", "the store: tasks, agents, restarts, tokens' hashes, the audit; mode 0600"),
+    ("hub.redb.made", "says that there is a store: where hub.redb is gone, no hub begins with an empty one"),
     ("hub.sock", "the running hub's own socket: whoever may open it (its user: mode 0600) is an admin"),
 ];
 

@@ -18,15 +18,19 @@ use crate::hub::healing_file::HealingFile;
 use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
+use crate::hub::state::store::Absent;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen; port 0 takes any free one and logs it
     #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
     listen: String,
-    /// The folder of the hub's store; created if missing
+    /// The folder of the hub's store; created, with an empty store, if there was none before
     #[arg(long, value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = DEFAULT_DATA)]
     data: PathBuf,
+    /// Make no store where the folder holds none, for a folder on a volume that may not be mounted: `token NAME --init` makes it
+    #[arg(long, env = "AGENTCOM_HUB_NO_INIT")]
+    no_init: bool,
     /// The least severe level that is logged: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
@@ -182,6 +186,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
+        absent: if args.no_init { Absent::Refuse } else { Absent::MakeFirst },
         policy: args.policy(),
         registration,
         public_metrics: args.public_metrics,

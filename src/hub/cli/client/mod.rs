@@ -81,6 +81,14 @@ impl Client {
         }
     }
 
+    /// Checks that there is a hub's data folder, or makes one, where that is what is meant.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be made.
+    pub(super) fn check_folder(&self) -> Result<(), Failure> {
+        self.door.check_folder()
+    }
+
     /// Closes the store if this command opened it, until the next request.
     ///
     /// # Errors
