@@ -20,7 +20,7 @@ use crate::hub::listener::{self, Bounds, Connections};
 use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
-use crate::hub::state::store::{Absent, Store, StoreError, UnreadRecord, make_private_dir};
+use crate::hub::state::store::{Store, StoreError, UnreadRecord, WithoutStore, make_private_dir};
 use crate::hub::websocket::TimeLimits;
 use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
@@ -37,7 +37,7 @@ pub struct Options {
     /// The folder of `hub.redb` and `hub.sock`.
     pub data_dir: PathBuf,
     /// What is done where it holds no store.
-    pub absent: Absent,
+    pub absent: WithoutStore,
     /// The timings and limits.
     pub policy: Policy,
     /// Who may register agents; `None` for [`Registration::by_default`].
@@ -178,7 +178,7 @@ impl OfflineHub {
     ///
     /// # Errors
     /// [`ServeError`]; `Store(Locked)` if a hub or another command has the store.
-    pub fn start(data_dir: &Path, absent: Absent) -> Result<Self, ServeError> {
+    pub fn start(data_dir: &Path, absent: WithoutStore) -> Result<Self, ServeError> {
         let store = Store::open(data_dir, absent).map_err(ServeError::Store)?;
         let stored = store.load().map_err(ServeError::Store)?;
         let own_socket = admin_socket::bind(data_dir)
@@ -260,8 +260,8 @@ async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
     })
 }
 
-async fn open_store(data_dir: &Path, absent: Absent) -> Result<Store, ServeError> {
-    if absent != Absent::Refuse {
+async fn open_store(data_dir: &Path, absent: WithoutStore) -> Result<Store, ServeError> {
+    if absent != WithoutStore::Refuse {
         make_private_dir(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.to_owned(), error })?;
     }
     let started_at = Instant::now();

@@ -18,7 +18,7 @@ use crate::hub::healing_file::HealingFile;
 use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
-use crate::hub::state::store::Absent;
+use crate::hub::state::store::WithoutStore;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -186,7 +186,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
-        absent: if args.no_init { Absent::Refuse } else { Absent::MakeFirst },
+        absent: if args.no_init { WithoutStore::Refuse } else { WithoutStore::MakeFirst },
         policy: args.policy(),
         registration,
         public_metrics: args.public_metrics,

@@ -155,7 +155,7 @@ fn of_the_copy(file: &Path, error: StoreError) -> RestoreError {
         }
         other @ (StoreError::Locked(_)
         | StoreError::NoFile { .. }
-        | StoreError::Absent(_)
+        | StoreError::Missing(_)
         | StoreError::Lost { .. }
         | StoreError::Empty(_)
         | StoreError::NotMade { .. }

@@ -35,8 +35,8 @@ pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_
 use crate::hub::state::store::audit_table::{Bounds, NotWritten};
 pub use crate::hub::state::store::error::StoreError;
 pub(super) use crate::hub::state::store::error::open_error;
-pub use crate::hub::state::store::making::{Absent, SOCKET, make_private_dir};
-use crate::hub::state::store::place::{Place, Taken};
+pub use crate::hub::state::store::making::{SOCKET, WithoutStore, make_private_dir};
+use crate::hub::state::store::place::{Place, StoreLoss};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
@@ -206,7 +206,7 @@ impl Store {
     ///
     /// # Errors
     /// Returns [`StoreError::Locked`] while another process has the file open, or the other errors as described there.
-    pub fn open(data_dir: &Path, absent: Absent) -> Result<Self, StoreError> {
+    pub fn open(data_dir: &Path, absent: WithoutStore) -> Result<Self, StoreError> {
         making::ensure(data_dir, absent)?;
         let path = Self::path_in(data_dir);
         if let Some(found) = look_at_schema(&path).filter(|found| *found > SCHEMA) {
@@ -238,7 +238,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if there is none that could be opened.
     pub fn must_be_in(data_dir: &Path) -> Result<(), StoreError> {
-        making::ensure(data_dir, Absent::Refuse)
+        making::ensure(data_dir, WithoutStore::Refuse)
     }
 
     /// Checks that the file is where it was, as the last commit left it: what was stored is found again.
@@ -249,8 +249,8 @@ impl Store {
         self.place.check(&self.path).map_err(|how| self.taken(how))
     }
 
-    fn taken(&self, how: Taken) -> StoreError {
-        if matches!(how, Taken::Written { .. }) {
+    fn taken(&self, how: StoreLoss) -> StoreError {
+        if matches!(how, StoreLoss::Written { .. }) {
             // Closing it would write once more into what is somebody else's now.
             std::mem::forget(Arc::clone(&self.db));
         }

@@ -16,7 +16,7 @@ use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::audit::Via;
-use crate::hub::state::store::{Absent, StateChanges, Store};
+use crate::hub::state::store::{StateChanges, Store, WithoutStore};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{Document, HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame};
@@ -30,7 +30,7 @@ struct Stored {
 impl Stored {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Store::open(folder.path(), Absent::Make).unwrap(), _folder: folder }
+        Self { store: Store::open(folder.path(), WithoutStore::Make).unwrap(), _folder: folder }
     }
 
     /// Stores what changed; what is read back is what the scheduler has.

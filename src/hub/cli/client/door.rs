@@ -15,7 +15,7 @@ use crate::hub::cli::client::args::Place;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::server::{OfflineHub, ServeError};
-use crate::hub::state::store::{Absent, Store, StoreError, make_private_dir};
+use crate::hub::state::store::{Store, StoreError, WithoutStore, make_private_dir};
 
 /// How long a command waits while the store is locked and nothing answers: a hub may be starting or stopping.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,8 +112,8 @@ impl Door {
                 return Err(Failure { passes: true, ..Failure::new(ExitCode::Unavailable, message) });
             }
             let absent = match self.folder {
-                Folder::MustExist => Absent::Refuse,
-                Folder::IsMade => Absent::Make,
+                Folder::MustExist => WithoutStore::Refuse,
+                Folder::IsMade => WithoutStore::Make,
             };
             match OfflineHub::start(&data, absent) {
                 Ok(hub) => self.offline = Some(hub),

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use redb::{DatabaseError, StorageError};
 
 use crate::common::fs::regular_file::Unsuitable;
-use crate::hub::state::store::place::Taken;
-use crate::hub::state::store::{SCHEMA, making};
+use crate::hub::state::store::SCHEMA;
+use crate::hub::state::store::place::StoreLoss;
+
+/// What the names of the copies begin with that a hub leaves of a store that was removed.
+pub(super) const RESCUED: &str = "hub.redb.rescued-";
 
 /// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,7 @@ pub enum StoreError {
         "there is no store in {}: name the hub's folder with --data, or make one with agentcom-hub token NAME --init",
         .0.display()
     )]
-    Absent(PathBuf),
+    Missing(PathBuf),
     /// The data folder held a store, which is not there any more.
     #[error(
         "the store of {folder} is gone: there is {trace} and no hub.redb. Put it back, or restore a backup (agentcom-hub \
@@ -79,7 +82,7 @@ pub enum StoreError {
         /// The path that it had.
         path: PathBuf,
         /// What was done to it.
-        how: Taken,
+        how: StoreLoss,
     },
     /// A record could not be written as JSON.
     #[error("record {key} cannot be written as JSON ({detail}): this is a bug")]
@@ -110,7 +113,7 @@ impl StoreError {
             Self::Locked(_)
             | Self::Newer { .. }
             | Self::NoFile { .. }
-            | Self::Absent(_)
+            | Self::Missing(_)
             | Self::Lost { .. }
             | Self::Empty(_)
             | Self::Damaged { .. }
@@ -141,7 +144,7 @@ pub(in crate::hub::state) fn open_error(path: &Path, error: DatabaseError) -> St
 
 /// Returns the words about a copy of a lost store that is there.
 fn restorable(folder: &Path, trace: &Path) -> String {
-    match making::is_a_copy(trace) {
+    match trace.to_str().is_some_and(|name| name.starts_with(RESCUED)) {
         true => format!("; {} is a copy of it", folder.join(trace).display()),
         false => String::new(),
     }

@@ -13,14 +13,13 @@ use redb::backends::FileBackend;
 
 use crate::common::fs::atomic_file::{folder_of, resolve, sync_folder, temporary_beside, utc_stamp, write_atomic};
 use crate::common::fs::regular_file;
+use crate::hub::state::store::error::RESCUED;
 use crate::hub::state::store::place::Place;
 use crate::hub::state::store::{CACHE_BYTES, Store, StoreError};
 
 /// The name of the file that says that a store was made in its folder. Version 0.1.0 made none: it is written when a store
 /// is opened.
 const MARK: &str = "hub.redb.made";
-/// What the names of the copies begin with that a hub leaves of a store that was removed.
-const RESCUED: &str = "hub.redb.rescued-";
 /// What the names begin with that only a folder has which held a store: the store's, the mark's, and those of its copies.
 const OWN: &str = "hub.redb";
 /// The name of the hub's own socket, which is bound once there is a store.
@@ -28,7 +27,7 @@ pub const SOCKET: &str = "hub.sock";
 
 /// What is done where a data folder holds no store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub enum WithoutStore {
     /// It is refused: a folder that is named wrongly would seem to be an empty hub.
     Refuse,
     /// One is made where none was before.
@@ -46,7 +45,7 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`StoreError`]: there is none and it is not to be made, or could not be; or what is there cannot be one.
-pub(super) fn ensure(data_dir: &Path, absent: Absent) -> Result<(), StoreError> {
+pub(super) fn ensure(data_dir: &Path, absent: WithoutStore) -> Result<(), StoreError> {
     let path = Store::path_in(data_dir);
     regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
     match fs::metadata(&path) {
@@ -61,11 +60,11 @@ pub(super) fn ensure(data_dir: &Path, absent: Absent) -> Result<(), StoreError> 
         return Ok(());
     }
     match (absent, former) {
-        (Absent::Refuse | Absent::MakeFirst, Some(trace)) => {
+        (WithoutStore::Refuse | WithoutStore::MakeFirst, Some(trace)) => {
             Err(StoreError::Lost { folder: absolute(data_dir), trace })
         }
-        (Absent::Refuse, None) => Err(StoreError::Absent(absolute(data_dir))),
-        (Absent::MakeFirst, None) | (Absent::Make, _) => {
+        (WithoutStore::Refuse, None) => Err(StoreError::Missing(absolute(data_dir))),
+        (WithoutStore::MakeFirst, None) | (WithoutStore::Make, _) => {
             make(&path).map_err(|error| StoreError::NotMade { path: path.clone(), error })?;
             tracing::warn!(store = %absolute(&path).display(), "a new store is made, with nothing in it: no token, agent or task; where one should be here, stop the hub and name its folder with --data");
             Ok(())
@@ -108,11 +107,6 @@ fn trace_in(data_dir: &Path) -> io::Result<Option<PathBuf>> {
     names.retain(|name| name.starts_with(OWN) || name == SOCKET);
     let newest = names.iter().filter(|name| name.starts_with(RESCUED)).max();
     Ok(newest.or_else(|| names.iter().find(|name| *name == MARK)).or_else(|| names.first()).map(PathBuf::from))
-}
-
-/// Returns whether the file of this name is a copy of a store that was removed.
-pub(super) fn is_a_copy(name: &Path) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with(RESCUED))
 }
 
 /// Leaves word that there is a store in the folder. To be called by who has opened it.

@@ -19,7 +19,7 @@ pub(super) struct Place {
 
 /// What was done to the file of a hub that runs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Taken {
+pub enum StoreLoss {
     /// It has no name any more.
     #[error(
         "was removed, or its disk unmounted, while the hub ran: put it back, or restore a backup (agentcom-hub restore FILE)"
@@ -63,26 +63,26 @@ impl Place {
     }
 
     /// Looks whether the path leads to the file, and whether it is as it was left. It is one system call.
-    pub(super) fn check(&self, path: &Path) -> Result<(), Taken> {
+    pub(super) fn check(&self, path: &Path) -> Result<(), StoreLoss> {
         let is = self.find(path)?.len();
         let was = self.bytes();
-        if is == was { Ok(()) } else { Err(Taken::Written { was, is }) }
+        if is == was { Ok(()) } else { Err(StoreLoss::Written { was, is }) }
     }
 
     /// Looks whether the path leads to the file, to which its owner has just written.
-    pub(super) fn written(&self, path: &Path) -> Result<(), Taken> {
+    pub(super) fn written(&self, path: &Path) -> Result<(), StoreLoss> {
         self.bytes.store(self.find(path)?.len(), Ordering::Relaxed);
         Ok(())
     }
 
-    fn find(&self, path: &Path) -> Result<Metadata, Taken> {
+    fn find(&self, path: &Path) -> Result<Metadata, StoreLoss> {
         match fs::metadata(path) {
             Ok(found) if identity(&found) == self.identity => Ok(found),
-            Ok(_) => Err(self.moved_to().map_or(Taken::Replaced, Taken::MovedTo)),
+            Ok(_) => Err(self.moved_to().map_or(StoreLoss::Replaced, StoreLoss::MovedTo)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Err(self.moved_to().map_or(Taken::Removed, Taken::MovedTo))
+                Err(self.moved_to().map_or(StoreLoss::Removed, StoreLoss::MovedTo))
             }
-            Err(error) => Err(Taken::Unreachable(error.to_string())),
+            Err(error) => Err(StoreLoss::Unreachable(error.to_string())),
         }
     }
 
