@@ -37,6 +37,7 @@ mod load;
 mod node_sidecar;
 mod observed;
 mod ops;
+mod over_tls;
 mod owners;
 mod process;
 mod restarts;

@@ -68,7 +68,9 @@ impl ExitCode {
             Self::Disk => "the disk failed while running or writing, or stdout cannot be written",
             Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
-            Self::Unusable => "the data folder, the address, the token file or --out's file cannot be used",
+            Self::Unusable => {
+                "the data folder, the address, the certificate or its key, the token file or --out's file cannot be used"
+            }
             Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
             Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",
             Self::Terminated => "SIGTERM; what the hub was asked for goes on",

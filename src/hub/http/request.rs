@@ -23,6 +23,7 @@ use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
+use crate::hub::tls::certificate::Certificate;
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -38,6 +39,8 @@ pub struct App {
     pub closed: bool,
     /// Whether anybody may read the metrics.
     pub public_metrics: bool,
+    /// The certificate, if the port speaks TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// The folder of the store.
     pub data_dir: PathBuf,
     /// The connections that no agent has identified on.
@@ -63,6 +66,7 @@ impl App {
             patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
             closed: true,
             public_metrics: false,
+            certificate: None,
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
             scrape: Arc::default(),
