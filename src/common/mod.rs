@@ -1,5 +1,6 @@
-//! What both programs share: files, sockets, texts, durations, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, durations, certificates, the log, signals and secrets.
 
+pub mod certificates;
 pub mod cli;
 pub(crate) mod crash_points;
 pub mod duration;

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal};
 
 /// The signals that must not end a program that serves.
 const HARMLESS: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -35,7 +35,7 @@ fn harmless() -> SigSet {
 pub(crate) fn ignore_across_exec() {
     for one in HARMLESS {
         // SAFETY: replacing a handler is unsafe because the new one may do what no handler may; ignoring runs no code.
-        let ignored = unsafe { nix::sys::signal::signal(one, SigHandler::SigIgn) };
+        let ignored = unsafe { nix::sys::signal::signal(one, nix::sys::signal::SigHandler::SigIgn) };
         // Fails only for a signal that cannot be ignored.
         let _ = ignored;
     }

@@ -16,6 +16,7 @@
 //! | `problem` | the error answers of `/api/v1` | no |
 //! | [`listener`] | serves HTTP on connections, with limits on time, bytes and numbers | no |
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
+//! | [`tls`] | TLS on the hub's own port: its certificate, handshakes, and the stream that is with it or without | no |
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
@@ -65,6 +66,7 @@ pub mod server;
 pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod upgrade;
 mod watched_store;
 pub mod websocket;

@@ -16,11 +16,13 @@ use crate::hub::backups::Backups;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::{self, Bounds, Connections};
+use crate::hub::listener::{self, Bounds, Connections, Service};
 use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord, WithoutStore, make_private_dir};
+use crate::hub::tls::certificate::{self, Certificate, TlsFiles};
+use crate::hub::tls::handshake::Handshakes;
 use crate::hub::websocket::TimeLimits;
 use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
@@ -46,6 +48,8 @@ pub struct Options {
     pub public_metrics: bool,
     /// The file of the healing rules, if there is one.
     pub healing: Option<HealingFile>,
+    /// The files of the certificate, if the port speaks TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The reason why a hub could not start, or could not go on.
@@ -73,6 +77,9 @@ pub enum ServeError {
         /// The system's error.
         error: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error("the hub cannot speak TLS: {0}")]
+    Certificate(String),
     /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
     #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
     Commit(StoreError),
@@ -89,7 +96,8 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, absent, policy, registration, public_metrics, healing } = options;
+    let Options { listen, data_dir, absent, policy, registration, public_metrics, healing, tls } = options;
+    let certificate = tls.as_ref().map(Certificate::read).transpose().map_err(ServeError::Certificate)?.map(Arc::new);
     let store = open_store(&data_dir, absent).await?;
     let stored = store.load().map_err(ServeError::Store)?;
     for UnreadRecord { table, key, bytes, why } in &stored.unread {
@@ -126,6 +134,7 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         },
         registration: registration.unwrap_or_else(|| default_registration(address.ip())),
         public_metrics,
+        certificate: certificate.clone(),
         connections: connections.clone(),
         ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
     };
@@ -133,9 +142,13 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     if let Some(file) = healing {
         sockets.spawn(healing_file::watch(file, handle, stop.clone()));
     }
+    if let Some((files, certificate)) = tls.zip(certificate.clone()) {
+        sockets.spawn(certificate::watch(files, certificate, stop.clone()));
+    }
     let router = router(Arc::new(app));
     sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
-    let http = listener::start(listener, router, connections, bounds.request, stop.clone())
+    let service = Service { request_timeout: bounds.request, tls: certificate.map(Handshakes::new) };
+    let http = listener::start(listener, router, connections, service, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
     let ended = finish(actor, http, sockets, stop).await;

@@ -38,6 +38,7 @@ mod lost_store;
 mod node_sidecar;
 mod observed;
 mod ops;
+mod over_tls;
 mod owners;
 mod process;
 mod registration;

@@ -21,7 +21,19 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "REGISTRATION", "NO_INIT"] {
+    for name in [
+        "LISTEN",
+        "DATA",
+        "LOG_LEVEL",
+        "URL",
+        "TOKEN_FILE",
+        "CA_FILE",
+        "HEALING",
+        "TLS_CERT",
+        "TLS_KEY",
+        "REGISTRATION",
+        "NO_INIT",
+    ] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
     command.env_remove("COLUMNS");
@@ -47,6 +59,16 @@ impl Hub {
             // Reads to the end, so that the hub never waits for us.
             std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
         })
+    }
+
+    /// The same with what it logs from then on.
+    pub fn start_heard(dir: &TempDir, flags: &[&str]) -> (Self, mpsc::Receiver<Value>) {
+        let (sender, lines) = mpsc::channel();
+        let hub = Self::spawn(hub_command(), dir, flags, Stdio::inherit(), |stdout| {
+            let told = move |line: String| _ = sender.send(serde_json::from_str(&line).unwrap());
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(told));
+        });
+        (hub, lines)
     }
 
     /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
@@ -300,14 +322,24 @@ impl Peer {
         Self { socket }
     }
 
+    /// A peer on a socket that the test opened.
+    pub fn on(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket }
+    }
+
     /// Connects and identifies; `more` is merged into the identify frame.
     pub async fn join(hub: &Hub, agent_id: &str, token: &str, more: Value) -> Self {
-        let mut peer = Self::connect(hub).await;
+        Self::connect(hub).await.identified(agent_id, token, more).await
+    }
+
+    /// The same on a socket that is open.
+    pub async fn identified(mut self, agent_id: &str, token: &str, more: Value) -> Self {
+        let peer = &mut self;
         peer.say(identify(agent_id, token, more)).await;
         let identified = peer.expect("identified").await;
         assert_eq!(identified["agent_id"], agent_id);
         assert_eq!(identified["features"], json!(["restart.v2", "task_rejected", "cordon", "task_reassign"]));
-        peer
+        self
     }
 
     pub async fn say(&mut self, frame: Value) {

@@ -71,7 +71,7 @@ impl ExitCode {
             Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
             Self::Unusable => {
-                "the data folder (without a store, or with a damaged one), the address, the token file or --out's file cannot be used"
+                "the data folder (without a store, or with a damaged one), the address, the certificate or its key, the token file or --out's file cannot be used"
             }
             Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
             Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",

@@ -19,6 +19,7 @@ use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
 use crate::hub::state::store::WithoutStore;
+use crate::hub::tls::certificate::TlsFiles;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -50,7 +51,28 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     bounds: BoundArgs,
+}
+
+/// TLS on the hub's own port.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Speak TLS with this certificate (PEM, those that signed it after it); read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM, without a passphrase), readable by its owner alone
+    #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { certificate, key, reload: Arc::default() })
+    }
 }
 
 /// Bounds, as numbers.
@@ -183,6 +205,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Err(why) => return fail(ExitCode::Usage, why),
     };
     let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
+    let tls = args.tls.files();
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
@@ -191,6 +214,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         registration,
         public_metrics: args.public_metrics,
         healing: healing.clone(),
+        tls: tls.clone(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -206,7 +230,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
         }
         let stop = CancellationToken::new();
-        let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, stop.clone()));
+        let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, tls, stop.clone()));
         match handled {
             Ok(()) => serve(options, stop).await,
             Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
@@ -239,19 +263,28 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads the healing rules again at each SIGHUP. Without any, SIGHUP stops a hub whose terminal is gone, and no other.
-fn listen_for_hangup(healing: Option<HealingFile>, stop: CancellationToken) -> std::io::Result<()> {
+/// Reads the healing rules and the certificate again at each SIGHUP. Without either, SIGHUP stops a hub whose terminal is gone,
+/// and no other.
+fn listen_for_hangup(
+    healing: Option<HealingFile>,
+    tls: Option<TlsFiles>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let in_terminal = std::io::stdout().is_terminal();
+    let reloads: Vec<_> = healing.map(|file| file.reload).into_iter().chain(tls.map(|files| files.reload)).collect();
     let mut arrivals = hangups()?;
     tokio::spawn(async move {
         while arrivals.recv().await.is_some() {
-            match &healing {
-                Some(file) => file.reload.notify_one(),
-                None if in_terminal => {
-                    tracing::info!("the terminal is gone: stopping");
-                    stop.cancel();
-                }
-                None => tracing::info!("SIGHUP has nothing to read again here: there is no `--healing` file"),
+            if reloads.is_empty() && in_terminal {
+                tracing::info!("the terminal is gone: stopping");
+                stop.cancel();
+            } else if reloads.is_empty() {
+                tracing::info!(
+                    "SIGHUP has nothing to read again here: there is no `--healing` file and no `--tls-cert`"
+                );
+            }
+            for reload in &reloads {
+                reload.notify_one();
             }
         }
     });

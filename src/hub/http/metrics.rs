@@ -64,6 +64,7 @@ fn seen(app: &App) -> Seen {
         rollout_targets: snapshot.view.rollouts().open_targets().map(|(phase, count)| (phase.into(), count)).collect(),
         process: ProcessFigures::read(),
         disk_free: disk_free(&app.data_dir),
+        certificate_expires_at_ms: app.certificate.as_ref().and_then(|certificate| certificate.expires_at_ms()),
         now_ms,
     }
 }

@@ -31,6 +31,7 @@ pub mod credentials;
 mod lists;
 mod metrics;
 mod not_offered;
+mod own_address;
 mod ready;
 mod register;
 pub mod reply;

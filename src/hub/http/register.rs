@@ -12,6 +12,7 @@ use crate::hub::acts::{Admission, NotRegistered};
 use crate::hub::api_error::ApiError;
 use crate::hub::http::admin::not_issued_error;
 use crate::hub::http::credentials::Credentials;
+use crate::hub::http::own_address::own_address;
 use crate::hub::http::reply::{Caller, caller_of, check_name, read_body};
 use crate::hub::http::request::{App, Body, Reply, Shared, created, required_text};
 use crate::hub::hub_state::HubState;
@@ -61,13 +62,12 @@ pub(super) async fn register(
         NotRegistered::NotIssued(why) => not_issued_error(why).with("agent_id", agent_id.as_str()),
         NotRegistered::NotInvited(why) => not_invited_error(why),
     })?;
-    let (tls, host) = tls_and_host(&headers, &app.listen);
-    let (ws, http) = if tls { ("wss", "https") } else { ("ws", "http") };
+    let own = own_address(&app, &headers);
     let answer = json!({
         "agent_id": agent_id,
         "token": token,
-        "hub_ws_url": format!("{ws}://{host}/ws"),
-        "hub_api_url": format!("{http}://{host}"),
+        "hub_ws_url": own.ws,
+        "hub_api_url": own.http,
         "default_repo": default_repo,
     });
     created(answer)
@@ -124,16 +124,6 @@ fn invitation_required() -> ApiError {
     let hint = "this hub registers agents by invitation: ask an admin for one (agentcom-hub invite, on the hub's machine) \
                 and send its code as `invitation` (agentcom-sidecar onboard --invitation CODE)";
     ApiError::new(StatusCode::FORBIDDEN, "invitation_required", hint)
-}
-
-/// Returns whether the caller uses TLS (through a proxy), and the host that it reached the hub by (its `Host` header).
-fn tls_and_host(headers: &HeaderMap, listen: &str) -> (bool, String) {
-    let header_text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_plain = |host: &&str| {
-        !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
-    };
-    let host = header_text(header::HOST.as_str()).filter(is_plain).unwrap_or(listen).to_owned();
-    (header_text("x-forwarded-proto") == Some("https"), host)
 }
 
 /// Converts the reason why an invitation is worth nothing to an HTTP error.

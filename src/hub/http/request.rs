@@ -24,6 +24,7 @@ use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
 use crate::hub::registration::{Registration, RegistrationLimit};
+use crate::hub::tls::certificate::Certificate;
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -41,6 +42,8 @@ pub struct App {
     pub registrations: RegistrationLimit,
     /// Whether anybody may read the metrics.
     pub public_metrics: bool,
+    /// The certificate, if the port speaks TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// The folder of the store.
     pub data_dir: PathBuf,
     /// The connections that no agent has identified on.
@@ -67,6 +70,7 @@ impl App {
             registration: Registration::Closed,
             registrations: RegistrationLimit::default(),
             public_metrics: false,
+            certificate: None,
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
             scrape: Arc::default(),

@@ -84,14 +84,14 @@ impl Door {
     /// Connects to the hub, and opens the store where none runs.
     pub(super) async fn connect(&mut self) -> Result<Box<dyn ByteStream>, Failure> {
         let data = match &self.place {
-            Place::Remote { base, .. } => {
+            Place::Remote { base, tls, .. } => {
                 let late = || {
                     AskError::Tcp(format!(
                         "{base} did not take a connection within {} s: is the host up, and does a firewall stand between?",
                         CONNECT_TIMEOUT.as_secs()
                     ))
                 };
-                let transport = Transport::default();
+                let transport = Transport { tls: tls.clone(), ..Transport::default() };
                 let connecting = exchange::connect(base, tokio::time::Instant::now() + CONNECT_TIMEOUT, &transport);
                 let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
                 let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
@@ -154,6 +154,7 @@ impl Door {
                 | ServeError::Store(_)
                 | ServeError::AddressInUse(_)
                 | ServeError::Listen { .. }
+                | ServeError::Certificate(_)
                 | ServeError::ActorDied(_) => error.into(),
             }),
             None => Ok(()),

@@ -129,7 +129,10 @@ impl From<ServeError> for Failure {
         let code = match &error {
             ServeError::Store(StoreError::Locked(_)) => ExitCode::Busy,
             ServeError::Store(error) if error.is_the_disks() => ExitCode::Disk,
-            ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => ExitCode::Unusable,
+            ServeError::DataDir { .. }
+            | ServeError::Store(_)
+            | ServeError::Listen { .. }
+            | ServeError::Certificate(_) => ExitCode::Unusable,
             ServeError::AddressInUse(_) => ExitCode::Unavailable,
             ServeError::Commit(_) | ServeError::TakenAway(_) => ExitCode::Disk,
             ServeError::ActorDied(_) => ExitCode::Internal,
