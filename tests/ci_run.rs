@@ -16,7 +16,7 @@ fn ci(cargo: &str) -> Output {
     };
     tool("cargo", cargo);
     tool("npm", r#"case "$*" in test*) echo "test result: ok. 1 passed; 0 failed;" ;; esac"#);
-    for name in ["setsid", "rustup", "python3"] {
+    for name in ["setsid", "rustup", "python3", "chromium"] {
         tool(name, "exit 0");
     }
     let path = format!("{}:/usr/bin:/bin", tools.path().display());

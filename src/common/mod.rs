@@ -6,6 +6,7 @@ pub(crate) mod crash_points;
 pub mod duration;
 pub mod fs;
 pub mod http_client;
+pub mod http_host;
 pub(crate) mod http_server;
 pub mod logging;
 pub(crate) mod private_socket;

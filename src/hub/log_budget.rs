@@ -1,6 +1,8 @@
-//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. Pure.
+//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. It knows no
+//! clock.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// The time in which lines are counted, in ms.
 pub const WINDOW_MS: u64 = 10_000;
@@ -36,6 +38,20 @@ impl LogBudget {
         self.started_at = None;
         let lines = std::mem::take(&mut self.lines).into_iter();
         lines.filter_map(|(kind, lines)| Some((kind, lines.checked_sub(MAX_LINES).filter(|left| *left > 0)?))).collect()
+    }
+}
+
+/// Logs a line of this kind by `line`, within a budget that all connections share, and how many were left out before.
+pub(super) fn log_within(budget: &Mutex<LogBudget>, kind: &'static str, now_ms: u64, line: impl FnOnce()) {
+    let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+    let left_out = budget.end_window(now_ms);
+    let permits = budget.permits(kind, now_ms);
+    drop(budget);
+    if permits {
+        line();
+    }
+    for (kind, lines) in left_out {
+        tracing::warn!(kind, lines, "more like these were left out");
     }
 }
 

@@ -22,11 +22,13 @@
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
 //! | `watched_store` | the store as the actor uses it: each commit is timed and counted | no |
 //! | [`pulse`] | the actor's signs of life | no |
+//! | `own_pages` | which hosts and which web pages are the hub's own | yes |
+//! | `public_url` | the address at which people open the hub in a browser | yes |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub | no |
 //! | [`backups`] | the backups that a running hub makes | no |
 //! | [`cli`] | the command line | no |
-//! | [`log_budget`] | the limit on log lines of one kind | yes |
+//! | [`log_budget`] | the limit on log lines of one kind | no |
 //! | `not_unicode` | the warning about text that is not Unicode, within such a limit | no |
 //! | [`news`] | what is told of drains and healing rules | no |
 //! | [`healing_file`] | the file of the healing rules, read when it changes | no |
@@ -57,7 +59,9 @@ pub mod metrics;
 pub mod news;
 mod not_unicode;
 mod outbox;
+pub mod own_pages;
 mod problem;
+mod public_url;
 pub mod pulse;
 pub mod random;
 pub mod registration;

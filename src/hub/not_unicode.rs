@@ -1,10 +1,10 @@
 //! The warning about text that is not Unicode, for all connections together: a peer that sends nothing else must not fill
 //! the log.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::hub::actor::now_ms;
-use crate::hub::log_budget::LogBudget;
+use crate::hub::log_budget::{LogBudget, log_within};
 
 static BUDGET: Mutex<LogBudget> = Mutex::new(LogBudget::new());
 
@@ -13,13 +13,7 @@ pub(super) fn warn(what: &'static str, sender: &str, replaced: usize) {
     if replaced == 0 {
         return;
     }
-    let mut budget = BUDGET.lock().unwrap_or_else(PoisonError::into_inner);
-    let left_out = budget.end_window(now_ms());
-    if budget.permits(what, now_ms()) {
+    log_within(&BUDGET, what, now_ms(), || {
         tracing::warn!(what, sender, replaced, "characters that are not Unicode were read as U+FFFD");
-    }
-    drop(budget);
-    for (what, lines) in left_out {
-        tracing::warn!(what, lines, "more like these were left out");
-    }
+    });
 }

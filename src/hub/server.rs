@@ -11,12 +11,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::common::http_host::WebOrigin;
 use crate::hub::actor::{Actor, now_ms};
 use crate::hub::backups::Backups;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
 use crate::hub::listener::{self, Bounds, Connections, Service};
+use crate::hub::own_pages::OwnPages;
 use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
@@ -46,6 +48,8 @@ pub struct Options {
     pub registration: Option<Registration>,
     /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
     pub public_metrics: bool,
+    /// The address at which people open the hub in a browser, if it is told.
+    pub public_url: Option<WebOrigin>,
     /// The file of the healing rules, if there is one.
     pub healing: Option<HealingFile>,
     /// The files of the certificate, if the port speaks TLS.
@@ -96,7 +100,7 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, absent, policy, registration, public_metrics, healing, tls } = options;
+    let Options { listen, data_dir, absent, policy, registration, public_metrics, public_url, healing, tls } = options;
     let certificate = tls.as_ref().map(Certificate::read).transpose().map_err(ServeError::Certificate)?.map(Arc::new);
     let store = open_store(&data_dir, absent).await?;
     let stored = store.load().map_err(ServeError::Store)?;
@@ -135,6 +139,10 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
         registration: registration.unwrap_or_else(|| default_registration(address.ip())),
         public_metrics,
         certificate: certificate.clone(),
+        own_pages: OwnPages {
+            checks_host: address.ip().to_canonical().is_loopback() || public_url.is_some(),
+            public_url,
+        },
         connections: connections.clone(),
         ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
     };

@@ -24,6 +24,7 @@ mod abuse;
 mod admin;
 mod audit;
 mod backup;
+mod browsers;
 mod cli;
 mod disk;
 mod drains;

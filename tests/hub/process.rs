@@ -262,19 +262,34 @@ async fn the_first_registration_wins() {
 async fn a_registered_agent_learns_the_urls_that_it_reached_the_hub_by() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
-    for (n, (head, ws, api)) in [
-        ("host: hub.example:4000\r\n", "ws://hub.example:4000/ws".to_owned(), "http://hub.example:4000".to_owned()),
+    let public = Hub::start(&folder(), &["--public-url", "https://hub.example/"]);
+    for (n, (hub, head, ws, api)) in [
         (
+            &hub,
+            "host: hub.example:4000\r\n",
+            "ws://hub.example:4000/ws".to_owned(),
+            "http://hub.example:4000".to_owned(),
+        ),
+        (
+            &hub,
             "host: hub.example\r\nx-forwarded-proto: https\r\n",
             "wss://hub.example/ws".to_owned(),
             "https://hub.example".to_owned(),
         ),
-        ("host: a\"b\r\n", format!("ws://{}/ws", hub.address), format!("http://{}", hub.address)),
+        (&hub, "host: a\"b\r\n", format!("ws://{}/ws", hub.address), format!("http://{}", hub.address)),
+        (&public, "host: hub.example\r\n", "wss://hub.example/ws".to_owned(), "https://hub.example".to_owned()),
+        (
+            &public,
+            "host: 127.0.0.1:4000\r\nx-forwarded-for: 192.0.2.1\r\n",
+            "wss://hub.example/ws".to_owned(),
+            "https://hub.example".to_owned(),
+        ),
+        (&public, "host: localhost:4000\r\n", "ws://localhost:4000/ws".to_owned(), "http://localhost:4000".to_owned()),
     ]
     .into_iter()
     .enumerate()
     {
-        let head = format!("content-type: application/json\r\n{head}");
+        let head = format!("content-type: application/json\r\nauthorization: Bearer {}\r\n{head}", hub.admin);
         let body = json!({"agent_id": format!("a{n}")}).to_string();
         let (status, body) = hub.raw("POST", "/api/onboard/register", &head, body.as_bytes()).await;
         assert_eq!(status, 201, "{body}");

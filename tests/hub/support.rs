@@ -33,6 +33,7 @@ pub fn hub_command() -> Command {
         "TLS_KEY",
         "REGISTRATION",
         "NO_INIT",
+        "PUBLIC_URL",
     ] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
@@ -85,8 +86,11 @@ impl Hub {
         stderr: Stdio,
         rest: impl FnOnce(BufReader<ChildStdout>),
     ) -> Self {
+        let listen: &[&str] = if flags.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg("serve")
+            .args(listen)
+            .arg("--data")
             .arg(dir.path())
             .args(flags)
             .stdout(Stdio::piped())

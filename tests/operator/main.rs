@@ -5,6 +5,7 @@ mod support;
 
 mod another_user;
 mod bad_inputs;
+mod browser;
 mod check;
 mod check_secrets;
 mod cli;

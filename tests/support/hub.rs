@@ -81,6 +81,12 @@ impl Hub {
             serve(self.data.path(), &self.client.address.to_string(), &self.arguments);
     }
 
+    /// The same, with this on the command line from now on.
+    pub fn start_again_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.start_again();
+    }
+
     pub fn output(&self) -> String {
         self.running.output()
     }

@@ -6,6 +6,7 @@
 //! - [`backup`]: a client that fetches a backup from `agentcom-hub`.
 //! - [`sidecar`]: a folder with everything one agent needs, and the real `agentcom-sidecar` in it.
 //! - [`new_version`]: the real `agentcom-sidecar` under another version.
+//! - [`npm`]: what is installed from npm.
 //! - [`pm2`]: a real pm2 daemon of the test's own.
 //! - [`pm2_double`]: what answers for pm2's daemon where a sidecar only asks it.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
@@ -30,6 +31,7 @@ pub mod ground;
 pub mod hub;
 pub mod legacy_hub;
 pub mod new_version;
+pub mod npm;
 pub mod pm2;
 pub mod pm2_double;
 pub mod process;

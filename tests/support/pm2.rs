@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::process::Running;
-use super::{process, wait};
+use super::{npm, process, wait};
 
 /// A pm2 command line starts a Node process, and the first one a daemon too.
 const COMMAND_BOUND: Duration = Duration::from_secs(60);
@@ -242,30 +242,8 @@ fn program() -> &'static Path {
         if let Some(named) = std::env::var_os("AGENTCOM_TEST_PM2") {
             return named.into();
         }
-        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-        install(top);
-        top.join("node_modules/.bin/pm2")
+        npm::packages().join(".bin/pm2")
     })
-}
-
-/// `npm ci` unless the pinned version is there; one process at a time.
-fn install(top: &Path) {
-    let lock = Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm.lock");
-    let lock = std::fs::File::create(lock).expect("a lock file under target/");
-    lock.lock().expect("the lock on the npm install");
-    let version = |file: &str, pointer: &str| {
-        let text = std::fs::read_to_string(top.join(file)).ok()?;
-        let value: Value = serde_json::from_str(&text).ok()?;
-        Some(value.pointer(pointer)?.as_str()?.to_owned())
-    };
-    let pinned = version("package.json", "/devDependencies/pm2").expect("package.json pins a pm2");
-    if version("node_modules/pm2/package.json", "/version") == Some(pinned) {
-        return;
-    }
-    let mut npm = Command::new("npm");
-    npm.arg("ci").current_dir(top);
-    let (status, text) = process::run(npm, Duration::from_secs(300));
-    assert!(status.success(), "npm ci in {} failed; the tests need pm2 from npm:\n{text}", top.display());
 }
 
 /// Two at a time: a Node daemon and its apps are heavy on two cores.

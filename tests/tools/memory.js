@@ -217,7 +217,7 @@ async function hubWithAgents(address, api, pid) {
     for (let n = 0; n < 10; n += 1) {
       const reader = net.connect(Number(port), host);
       reader.pause();
-      reader.write(`GET /api/agents HTTP/1.1\r\nHost: h\r\n\r\n`);
+      reader.write(`GET /api/agents HTTP/1.1\r\nHost: localhost\r\n\r\n`);
       sockets.push(reader);
     }
   });

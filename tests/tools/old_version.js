@@ -323,6 +323,48 @@ story("downgrade: today's sidecar drained, its journal moved away, then 0.1.0's"
   wroteLast(alice, 'old');
 });
 
+// With the flags of 0.1.0. What it passes as `Host` is what an unknown client of the hub is judged by.
+for (const { passes, headers, isNamed } of [
+  { passes: 'the name that it is asked by', headers: ['Host hub.example.org', 'X-Forwarded-For $remote_addr'], isNamed: true },
+  { passes: 'its own address of the hub, as by default', headers: [], isNamed: false },
+]) {
+  story(`0.1.0's fleet behind nginx, which passes ${passes}`, async (stage) => {
+    await stage.startHub('old');
+    const hub = await stage.startNginx(headers);
+    const [alice, bob] = await two(stage, 'old');
+    const { id, holder } = await stage.holding();
+    const before = await hub.agents();
+    await stage.stopHub('SIGTERM');
+    await stage.startHub('today');
+    stage.connect();
+    for (const agent of stage.agents) await stage.connectedAgain(agent, before.find((it) => it.agent_id === agent.name));
+    stage.release(id);
+    await stage.done(id);
+    check(holder.wakes(id) === 1, 'the task stays with its agent', holder.name);
+    back(await hub.restarted('alice', await hub.restart('alice')));
+    await stage.done(await hub.submit({ description: 'run=0' }));
+    await hub.expect(200, 'GET', '/api/agents', undefined, alice.token);
+    const looked = await stage.command(bob.program, ['check', '--config', bob.at('config.json')]);
+    check(looked.said.includes('a WebSocket opens there') && looked.said.includes("takes it as"), "0.1.0's `check` finds the hub and its token well", looked);
+
+    if (isNamed) {
+      const refused = await hub.expect(421, 'GET', '/api/agents', undefined, null);
+      check(refused.error === 'unknown_host' && refused.hint.includes('--public-url'), 'a stranger is told of --public-url', refused);
+      const onboarded = await stage.stranger('late', 'old').askToOnboard();
+      stage.agents.pop().link.close();
+      check(onboarded.code !== 0 && onboarded.said.includes('421'), "0.1.0's `onboard` ends with the hub's 421", onboarded);
+      check(stage.hub.process.said().includes('give --public-url'), "the hub's log says what to do", undefined);
+      await stage.stopHub('SIGTERM');
+      await stage.startHub('today', ['--public-url', 'http://hub.example.org']);
+      stage.connect();
+    }
+    await hub.expect(200, 'GET', '/api/agents', undefined, null);
+    await stage.agent('carol', 'old');
+    await stage.nobodyIsStuck();
+    for (const agent of stage.agents) wroteLast(agent, 'old');
+  });
+}
+
 async function tell({ name, tell }, programs) {
   const [stage, began] = [new Stage(TOP, programs), Date.now()];
   let failed;

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::common::http_host::WebOrigin;
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::{handle_meaningless, hangups};
 use crate::hub::cli::client::{DEFAULT_DATA, Failure};
@@ -15,6 +16,7 @@ use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
 use crate::hub::fd_limit;
 use crate::hub::healing_file::HealingFile;
+use crate::hub::public_url;
 use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
@@ -47,6 +49,9 @@ pub(super) struct ServeArgs {
     /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
     #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
     public_metrics: bool,
+    /// Where people open the hub in a browser, if a proxy or a name leads to it; web pages of other addresses are refused
+    #[arg(long, value_name = "URL", env = "AGENTCOM_HUB_PUBLIC_URL", value_parser = public_url::parse)]
+    public_url: Option<WebOrigin>,
     /// The file of the healing rules; read again when it changes, and on SIGHUP
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
@@ -213,6 +218,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         policy: args.policy(),
         registration,
         public_metrics: args.public_metrics,
+        public_url: args.public_url.clone(),
         healing: healing.clone(),
         tls: tls.clone(),
     };

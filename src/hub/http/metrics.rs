@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+use crate::common::http_host::Authority;
 use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
+use crate::hub::http::own_address::is_passed_on;
 use crate::hub::http::ready::reasons;
 use crate::hub::http::reply::{caller_of, unauthorized};
 use crate::hub::http::request::{App, Shared};
@@ -20,9 +21,6 @@ use crate::hub::listener::Origin;
 use crate::hub::metrics::process::{ProcessFigures, disk_free};
 use crate::hub::metrics::{CONTENT_TYPE, Seen};
 use crate::hub::state::roles::Permission;
-
-/// The headers by which a proxy shows itself.
-const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
 pub(super) async fn metrics(
     State(app): Shared,
@@ -72,16 +70,14 @@ fn seen(app: &App) -> Seen {
 /// Returns whether a client of this machine asks by itself: not through a proxy, behind which anybody may be, and not a web
 /// page's script, which can only name a host.
 fn is_of_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    let is_address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    peer.to_canonical().is_loopback()
-        && !OF_A_PROXY.iter().any(|name| headers.contains_key(*name))
-        && host.is_some_and(|host| host.host() == "localhost" || is_address(host.host()))
+    let host = headers.get(header::HOST).and_then(|host| Authority::parse(host.to_str().ok()?));
+    peer.to_canonical().is_loopback() && !is_passed_on(headers) && host.is_some_and(|named| !named.host.is_in_dns())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::http::own_address::OF_A_PROXY;
 
     fn open(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
         let mut map = HeaderMap::new();

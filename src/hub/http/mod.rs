@@ -23,10 +23,13 @@
 //! | `POST /api/admin/agents/{id}/restart` | operator, the agent's own | 200, 404 |
 //! | `GET /api/admin/agents/{id}/restarts` | viewer, the agent's own | 200 |
 //!
+//! Before any of them a web page that is not the hub's own is refused, by `browsers`.
+//!
 //! The routes of `/api/v1` are in [`v1`], with their description. An operator may do what a viewer may, and an admin everything: [`Permission`] has the table.
 
 mod admin;
 mod agents;
+mod browsers;
 pub mod credentials;
 mod lists;
 mod metrics;
@@ -98,6 +101,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(app.clone(), note_token))
+        .layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign))
         .with_state(app)
 }
 

@@ -23,6 +23,7 @@ use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
+use crate::hub::own_pages::OwnPages;
 use crate::hub::registration::{Registration, RegistrationLimit};
 use crate::hub::tls::certificate::Certificate;
 use crate::hub::websocket::TimeLimits;
@@ -44,6 +45,8 @@ pub struct App {
     pub public_metrics: bool,
     /// The certificate, if the port speaks TLS.
     pub certificate: Option<Arc<Certificate>>,
+    /// The hosts and pages that are the hub's own.
+    pub own_pages: OwnPages,
     /// The folder of the store.
     pub data_dir: PathBuf,
     /// The connections that no agent has identified on.
@@ -71,6 +74,7 @@ impl App {
             registrations: RegistrationLimit::default(),
             public_metrics: false,
             certificate: None,
+            own_pages: OwnPages::default(),
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
             scrape: Arc::default(),

@@ -8,6 +8,7 @@ const http = require('http');
 const net = require('net');
 const os = require('os');
 const path = require('path');
+const { startNginx } = require('./nginx');
 
 // The longest that anything may take here, on a slow and busy machine.
 const PATIENCE_MS = 60_000;
@@ -192,10 +193,15 @@ class Agent {
     fs.renameSync(this.at('next'), this.program);
   }
 
-  async onboard() {
+  /** Runs `onboard`, and answers how it ended. */
+  async askToOnboard() {
     const port = await this.link.open();
     const flags = ['onboard', '--hub', `http://127.0.0.1:${port}`, '--name', this.name, '--config', this.at('config.json')];
-    const done = await this.stage.command(this.program, flags);
+    return this.stage.command(this.program, flags);
+  }
+
+  async onboard() {
+    const done = await this.askToOnboard();
     check(done.code === 0, `${this.name} is onboarded`, done);
     const script = path.join(this.stage.top, 'tests', 'support', 'agent.sh');
     const config = {
@@ -242,6 +248,8 @@ class Agent {
 class Stage {
   constructor(top, programs) {
     Object.assign(this, { top, programs, folder: fs.mkdtempSync(path.join(os.tmpdir(), 'old-version-')), agents: [], tasks: [], processes: [] });
+    // Leads from a proxy to the hub, where the agents reach it through one.
+    this.behind = undefined;
     stages.add(this);
   }
 
@@ -280,14 +288,15 @@ class Stage {
   }
 
   /** Starts a hub on the story's data folder, on a port of its own. The agents' links do not lead there yet. */
-  async startHub(version) {
+  async startHub(version, flags = []) {
     const program = this.programs[version].hub;
-    const process = this.process('hub', program, ['serve', '--listen', '127.0.0.1:0', '--log-level', 'debug', '--data', this.data]);
+    const process = this.process('hub', program, ['serve', '--listen', '127.0.0.1:0', '--log-level', 'debug', '--data', this.data, ...flags]);
     const port = await this.until('the hub to listen', () => {
       const line = process.said().split('\n').find((it) => it.includes('"listening"'));
       return line && /127\.0\.0\.1:(\d+)/.exec(line)[1];
     });
     this.hub = new Hub(this, program, Number(port), process);
+    if (this.behind) this.behind.target = this.hub.port;
     if (!this.admin) {
       const made = await this.command(program, ['token', 'ops', '--admin', '--data', this.data]);
       check(made.code === 0, 'a token is made', made.code);
@@ -296,8 +305,21 @@ class Stage {
     return this.hub;
   }
 
+  /** Starts nginx before the hub; from now on agents reach the hub through it. Answers the hub as it is there. */
+  async startNginx(headers) {
+    this.behind = new Link();
+    this.front = await startNginx(this, await this.behind.open(), headers);
+    this.behind.target = this.hub.port;
+    return new Hub(this, undefined, this.front);
+  }
+
+  /** The port by which agents reach the hub. */
+  get port() {
+    return this.front || this.hub.port;
+  }
+
   connect() {
-    for (const { link } of this.agents) link.target = this.hub.port;
+    for (const { link } of this.agents) link.target = this.port;
   }
 
   async stopHub(signal) {
@@ -306,11 +328,17 @@ class Stage {
     check(end === (signal === 'SIGKILL' ? signal : 0), `the hub ends by ${signal}`, end);
   }
 
-  /** Onboards and starts an agent. */
-  async agent(name, version) {
+  /** Makes an agent's folder and its link; it is not onboarded yet. */
+  stranger(name, version) {
     const agent = new Agent(this, name, version);
     this.agents.push(agent);
-    agent.link.target = this.hub.port;
+    agent.link.target = this.port;
+    return agent;
+  }
+
+  /** Onboards and starts an agent. */
+  async agent(name, version) {
+    const agent = this.stranger(name, version);
     await agent.onboard();
     agent.start();
     await this.idle(agent);
@@ -372,6 +400,7 @@ class Stage {
     for (const id of this.tasks) this.release(id);
     for (const process of this.processes) if (process.end === undefined) await process.signal('SIGKILL');
     for (const { link } of this.agents) link.close();
+    if (this.behind) this.behind.close();
     stages.delete(this);
     if (!keep) fs.rmSync(this.folder, { recursive: true, force: true, maxRetries: 5 });
   }

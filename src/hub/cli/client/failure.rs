@@ -104,7 +104,8 @@ fn exit_code(status: u16, code: &str) -> ExitCode {
     match (status, code) {
         (404, "not_found") | (405, _) => ExitCode::Internal,
         (404 | 409 | 410, _) => ExitCode::No,
-        (401 | 403, _) => ExitCode::NotAllowed,
+        // The last: by a name that the hub does not know, with a token that it does not know.
+        (401 | 403 | 421, _) => ExitCode::NotAllowed,
         (408 | 429 | 503, _) => ExitCode::Busy,
         (400..=499, _) => ExitCode::Usage,
         _ => ExitCode::Internal,

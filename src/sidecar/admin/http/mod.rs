@@ -28,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use crate::common::http_host::Authority;
 use crate::common::http_server;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::{Status, TaskPart};
@@ -126,10 +127,7 @@ async fn serve_connection(stream: TcpStream, admin: AdminHandle, local: bool) {
 /// Returns whether a `Host` header certainly names this machine: an address or `localhost`. Any other name may be a web
 /// page's.
 fn is_this_machine(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    host.parse::<SocketAddr>().is_ok()
-        || bare.parse::<std::net::IpAddr>().is_ok()
-        || host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+    Authority::parse(host).is_some_and(|named| !named.host.is_in_dns())
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -248,12 +246,18 @@ mod tests {
 
     #[test]
     fn a_web_page_with_a_name_of_its_own_is_not_this_machine() {
-        for host in ["127.0.0.1:9464", "127.0.0.1", "localhost:9464", "LOCALHOST", "[::1]:9464", "[::1]", "::1"] {
+        for host in ["127.0.0.1:9464", "127.0.0.1", "localhost:9464", "LOCALHOST", "[::1]:9464", "[::1]"] {
             assert!(is_this_machine(host), "{host}");
         }
-        for host in
-            ["evil.example:9464", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example:1", "", ":9464"]
-        {
+        for host in [
+            "evil.example:9464",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:1",
+            "",
+            ":9464",
+            "::1",
+        ] {
             assert!(!is_this_machine(host), "{host}");
         }
     }

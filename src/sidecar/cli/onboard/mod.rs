@@ -186,6 +186,10 @@ async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     if answer.status == 200 && answer.body["service"] == "agent_com" {
         return Ok(());
     }
+    // A hub that does not go by this name, and says so.
+    if answer.status == 421 {
+        return Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.error_text() });
+    }
     Err(OnboardError::NotAHub { hub: hub.http.clone(), status: answer.status })
 }
 
