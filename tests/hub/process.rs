@@ -262,7 +262,8 @@ async fn the_first_registration_wins() {
 async fn a_registered_agent_learns_the_urls_that_it_reached_the_hub_by() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
-    let public = Hub::start(&folder(), &["--public-url", "https://hub.example/"]);
+    let public_dir = folder();
+    let public = Hub::start(&public_dir, &["--public-url", "https://hub.example/"]);
     for (n, (hub, head, ws, api)) in [
         (
             &hub,
