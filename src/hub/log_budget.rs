@@ -1,4 +1,5 @@
-//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. Pure.
+//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. Pure;
+//! the time is that of a clock that nobody sets.
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,6 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use strum::VariantNames as _;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{TaskList, limit_in, stream};
@@ -196,7 +195,7 @@ pub(crate) async fn get_task(State(app): Shared, who: Credentials, id: Id) -> Re
     require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
     let id = path_id(id)?;
     let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
-    ok(task.shown(snapshot.waiting_for(task, now_ms())))
+    ok(task.shown(snapshot.waiting_for(task, snapshot.now_ms())))
 }
 
 pub(crate) async fn cancel(State(app): Shared, who: Credentials, id: Id) -> Reply {

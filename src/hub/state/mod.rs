@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod clock_mark;
 pub mod idempotency;
 pub mod invitations;
 pub mod lifetime;
