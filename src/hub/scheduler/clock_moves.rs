@@ -37,18 +37,17 @@ impl Scheduler {
 }
 
 impl Task {
-    /// Moves the times by which it is measured, and returns whether there are any.
-    pub fn move_by(&mut self, ms: i64) -> bool {
+    /// Moves the time by which it is measured, if there is one.
+    pub fn move_by(&mut self, ms: i64) {
         match &mut self.status {
             Status::Assigned { agent_id: _, assigned_at: _, accepted: _, carried_since: Some(since) } => {
                 move_time(since, ms);
-                true
             }
             Status::Assigned { carried_since: None, .. }
             | Status::Queued
             | Status::Completed { .. }
             | Status::DeadLetter
-            | Status::Cancelled => false,
+            | Status::Cancelled => {}
         }
     }
 }
@@ -149,7 +148,7 @@ impl AgentRecord {
     pub fn move_by(&mut self, ms: i64) {
         let Self {
             agent_id: _,
-            first_seen: _,
+            first_seen,
             presence: Presence::Connected { since } | Presence::Away { since },
             last_close,
             address: _,
@@ -165,6 +164,7 @@ impl AgentRecord {
             progress: _,
         } = self;
         move_time(since, ms);
+        *first_seen = (*first_seen).min(*since);
         if let Some(LastClose { at, .. }) = last_close.as_mut().map(Arc::make_mut) {
             move_time(at, ms);
         }

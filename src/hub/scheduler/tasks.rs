@@ -293,7 +293,8 @@ impl Tasks {
     pub(super) fn move_by(&mut self, ms: i64, now_ms: u64) {
         let carried: Vec<String> = self.assignments.carried().map(str::to_owned).collect();
         for task_id in carried {
-            if self.all.get_mut(&task_id).is_some_and(|task| task.move_by(ms)) {
+            if let Some(task) = self.all.get_mut(&task_id) {
+                task.move_by(ms);
                 self.dirty.insert(task_id);
             }
         }

@@ -188,7 +188,8 @@ impl Rollouts {
             let Some(rollout) = all.by_seq.get_mut(seq).map(Arc::make_mut) else { continue };
             rollout.move_by(ms);
             dirty.rollouts.insert(rollout.id.clone());
-            let timed: Vec<u32> = timers.iter().filter_map(|(_, of, number)| number.filter(|_| of == seq)).collect();
+            let timed: Vec<u32> =
+                rollout.targets.values().filter(|it| it.state.until().is_some()).map(|it| it.number).collect();
             for number in timed {
                 if let Some(target) = rollout.targets.get_mut(&number) {
                     Arc::make_mut(target).move_by(ms);

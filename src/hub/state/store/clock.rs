@@ -97,9 +97,7 @@ impl Stored {
             answers,
             unread: _,
         } = self;
-        for task in tasks {
-            task.move_by(ms);
-        }
+        tasks.iter_mut().for_each(|task| task.move_by(ms));
         restarts.iter_mut().filter(|restart| restart.is_timed()).for_each(|restart| restart.move_by(ms));
         rollouts.iter_mut().for_each(|rollout| rollout.move_by(ms));
         targets.iter_mut().for_each(|target| target.move_by(ms));
