@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::hub::scheduler::clock_moves::move_time;
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::crowds::Crowds;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, Pm2Info};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::hub::scheduler::clock_moves::move_time;
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::task::{Status, Task};

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::inventory::close::LastClose;
@@ -14,11 +15,6 @@ use crate::hub::scheduler::restart::{Restart, RestartPhase};
 use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::{Target, TargetState};
 use crate::hub::scheduler::task::{Status, Task};
-
-/// Moves a time by so many ms.
-pub(in crate::hub::scheduler) fn move_time(at: &mut u64, ms: i64) {
-    *at = at.saturating_add_signed(ms);
-}
 
 impl Scheduler {
     /// Records that the clock was set: it shows `now_ms`, and `ms` more than it would have. What was to happen in an hour

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::hub::scheduler::clock_moves::move_time;
+use crate::common::wall_clock::move_time;
 use crate::protocol::RECENT_CONFLICT_MS;
 
 /// The time in which replacements count, in ms.

@@ -23,9 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::amount::Amount;
-use crate::hub::scheduler::clock_moves::move_time;
 use crate::hub::scheduler::drains::DrainRequest;
 use crate::hub::scheduler::healing::condition::Fleet;
 use crate::hub::scheduler::healing::record::HealingRecord;

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::agents::Agent;
-use crate::hub::scheduler::clock_moves::move_time;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
 use crate::hub::scheduler::inventory::hub_drain::HubDrain;
 use crate::hub::scheduler::inventory::past_restart::{PastRestart, Reported};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::hub::scheduler::clock_moves::move_time;
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::rollouts::facts::{Facts, Fleet};
 use crate::hub::scheduler::rollouts::fold::{self, Move, Turn};
 use crate::hub::scheduler::rollouts::rollout::{HaltReason, Rollout, RolloutState};

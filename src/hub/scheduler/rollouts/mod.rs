@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 use imbl::{HashMap as SharedHashMap, OrdMap};
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::Scheduler;
-use crate::hub::scheduler::clock_moves::move_time;
 pub(in crate::hub::scheduler) use crate::hub::scheduler::rollouts::driver::Order;
 use crate::hub::scheduler::rollouts::driver::{Active, Dirty, Driver, Timer};
 use crate::hub::scheduler::rollouts::facts::Fleet;
