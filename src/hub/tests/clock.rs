@@ -114,6 +114,25 @@ async fn a_hub_that_began_eight_hours_slow_is_right_once_the_clock_is() {
 }
 
 #[tokio::test]
+async fn a_date_that_a_fast_clock_had_passed_counts_again_once_the_clock_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = SimulatedMachine::at(NOW + 8 * HOUR_MS);
+    let hub = Hub::start(Store::open(folder.path()).unwrap(), &machine, ClockMark::this_boot());
+    hub.join(1, "a").await;
+    hub.submit("t", Some(NOW + HOUR_MS)).await;
+    assert_eq!(hub.status("t").await.0, "assigned", "late already: it is not taken back for that");
+    machine.set(NOW);
+    let due = |state: &mut HubState, now: u64| {
+        state.tick(now);
+        (state.scheduler.tasks().get("t").map(|it| it.generation), state.scheduler.deadline().map(|at| at > now))
+    };
+    assert_eq!(hub.handle.ask(due).await.unwrap(), (Some(1), Some(true)));
+    machine.set(NOW + HOUR_MS);
+    assert_eq!(hub.handle.ask(due).await.unwrap(), (Some(2), Some(true)));
+    hub.end().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_is_set_while_the_hub_is_down_shortens_no_stored_wait_and_lengthens_none() {
     // What the clock shows when the hub is back ten minutes later, whether the machine was rebooted meanwhile, and what is
     // left then of a drain for an hour.

@@ -184,8 +184,10 @@ impl Rollouts {
     /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set.
     pub(super) fn move_by(&mut self, ms: i64) {
         let Self { all, active, timers, dirty, new_rest_until, .. } = self;
-        for (seq, active) in active {
-            let Some(rollout) = all.by_seq.get_mut(seq).map(Arc::make_mut) else { continue };
+        // Those that have ended, too: their failed targets may be tried again.
+        let seqs: Vec<u64> = all.by_seq.keys().copied().collect();
+        for seq in seqs {
+            let Some(rollout) = all.by_seq.get_mut(&seq).map(Arc::make_mut) else { continue };
             rollout.move_by(ms);
             dirty.rollouts.insert(rollout.id.clone());
             let timed: Vec<u32> =
@@ -196,7 +198,9 @@ impl Rollouts {
                     dirty.targets.insert((rollout.id.clone(), number));
                 }
             }
-            active.move_by(ms);
+            if let Some(active) = active.get_mut(&seq) {
+                active.move_by(ms);
+            }
         }
         new_rest_until.iter_mut().for_each(|at| move_time(at, ms));
         let moved = std::mem::take(timers).into_iter();
