@@ -12,6 +12,7 @@ pub mod logging;
 pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;
+pub mod steady_clock;
 /// The tests' reader of Prometheus' text.
 #[cfg(test)]
 #[path = "../../tests/support/prometheus.rs"]

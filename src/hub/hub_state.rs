@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
 
+use crate::hub::clock::{Clock, ClockMove};
 use crate::hub::news::News;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
@@ -52,6 +53,8 @@ pub struct HubState {
     pub answers: Answers,
     /// What was done and is not stored yet.
     pub audit: Audit,
+    /// The hub's clock.
+    pub clock: Clock,
     /// The records of the store that could not be read at the start.
     unread: Arc<[UnreadRecord]>,
     /// The agent's name and the token that each connection identified with.
@@ -108,6 +111,15 @@ pub struct Snapshot {
     pub healing: Arc<HealingStatus>,
     /// The records of the store that could not be read at the start.
     pub unread: Arc<[UnreadRecord]>,
+    /// The hub's clock, by which all times in this copy are measured.
+    pub clock: Clock,
+}
+
+impl Snapshot {
+    /// Returns the hub's time, in ms since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
 }
 
 impl HubState {
@@ -125,6 +137,7 @@ impl HubState {
             settings,
             answers,
             audit,
+            clock: Clock::default(),
             unread,
             identities,
             conns,
@@ -136,29 +149,31 @@ impl HubState {
     }
 
     /// Restores the state of a hub that starts.
-    pub fn load(mut stored: Stored, policy: Policy, now_ms: u64) -> Self {
+    pub fn load(mut stored: Stored, policy: Policy, clock: Clock) -> Self {
+        let now_ms = clock.now_ms();
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), Some(now_ms));
         let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
-        Self::with_scheduler(scheduler, stored)
+        Self::with_scheduler(scheduler, stored, clock)
     }
 
     /// Restores the state for changes while no hub runs: no task or restart is dropped.
-    pub fn load_to_edit(mut stored: Stored, now_ms: u64) -> Self {
+    pub fn load_to_edit(mut stored: Stored, clock: Clock) -> Self {
+        let now_ms = clock.now_ms();
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), None);
         let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
-        Self::with_scheduler(scheduler, stored)
+        Self::with_scheduler(scheduler, stored, clock)
     }
 
-    fn with_scheduler(scheduler: Scheduler, stored: Stored) -> Self {
+    fn with_scheduler(scheduler: Scheduler, stored: Stored, clock: Clock) -> Self {
         let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
         let (invitations, answers) = (Invitations::load(stored.invitations), Answers::load(stored.answers));
-        Self { invitations, answers, ..Self::new(scheduler, tokens, settings, stored.unread) }
+        Self { invitations, answers, clock, ..Self::new(scheduler, tokens, settings, stored.unread) }
     }
 
     /// Returns the present state for reading.
@@ -170,12 +185,21 @@ impl HubState {
             settings: self.settings.all().clone(),
             healing: self.scheduler.healing_status().clone(),
             unread: self.unread.clone(),
+            clock: self.clock.clone(),
         }
     }
 
     /// Returns when [`Self::tick`] will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         [self.scheduler.deadline(), self.tokens.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// Moves the hub's time to the wall clock, if that was set, and with it everything that is measured.
+    pub fn follow_clock(&mut self) -> Option<ClockMove> {
+        let moved = self.clock.follow()?;
+        self.scheduler.clock_moved(moved.ms(), moved.to_ms);
+        self.answers.move_by(moved.ms());
+        Some(moved)
     }
 
     /// Does everything that is due by now.
@@ -233,6 +257,7 @@ impl HubState {
             settings: self.settings.take_dirty(),
             answers: self.answers.take_dirty(),
             audit: self.audit.take_dirty(),
+            clock: Some(self.clock.mark()),
         }
     }
 

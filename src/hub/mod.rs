@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
 //! | [`state`] | what outlives the process: the store, tokens, settings, the audit | no |
+//! | [`clock`] | the hub's time, which follows the wall clock and lengthens no wait | no |
 //! | [`acts`] | what agents and operators do, each act with its entry in the audit | yes |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
@@ -44,6 +45,7 @@ pub mod admin_socket;
 pub mod api_error;
 pub mod backups;
 pub mod cli;
+pub mod clock;
 pub mod connection_limit;
 pub mod event_log;
 pub mod fd_limit;

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_host::WebOrigin;
-use crate::hub::actor::{Actor, now_ms};
+use crate::hub::actor::Actor;
 use crate::hub::backups::Backups;
+use crate::hub::clock::Clock;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
@@ -103,7 +104,8 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
     let Options { listen, data_dir, absent, policy, registration, public_metrics, public_url, healing, tls } = options;
     let certificate = tls.as_ref().map(Certificate::read).transpose().map_err(ServeError::Certificate)?.map(Arc::new);
     let store = open_store(&data_dir, absent).await?;
-    let stored = store.load().map_err(ServeError::Store)?;
+    let clock = Clock::default();
+    let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
     for UnreadRecord { table, key, bytes, why } in &stored.unread {
         tracing::error!(
             table,
@@ -121,9 +123,10 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let store = Arc::new(store);
     let backups = Backups::new(&store);
-    let mut state = HubState::load(stored, policy, now_ms());
+    let mut state = HubState::load(stored, policy, clock);
     if let Some(file) = &healing {
-        healing_file::load(&file.path, &mut state, now_ms());
+        let now_ms = state.clock.now_ms();
+        healing_file::load(&file.path, &mut state, now_ms);
     }
     let (actor, handle) = Actor::new(state, Arc::clone(&store));
     let actor = spawn_actor(actor, stop.clone());
@@ -201,12 +204,13 @@ impl OfflineHub {
     /// [`ServeError`]; `Store(Locked)` if a hub or another command has the store.
     pub fn start(data_dir: &Path, absent: WithoutStore) -> Result<Self, ServeError> {
         let store = Store::open(data_dir, absent).map_err(ServeError::Store)?;
-        let stored = store.load().map_err(ServeError::Store)?;
+        let clock = Clock::default();
+        let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
         let own_socket = admin_socket::bind(data_dir)
             .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
         let store = Arc::new(store);
         let backups = Backups::new(&store);
-        let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, now_ms()), store);
+        let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, clock), store);
         let stop = CancellationToken::new();
         let actor = spawn_actor(actor, stop.clone());
         let router = router(Arc::new(App::new(handle, data_dir.to_owned(), backups, stop.clone())));

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::actor::{Handle, ToSocket, now_ms};
+use crate::common::wall_clock::now_ms;
+use crate::hub::actor::{Handle, ToSocket};
 use crate::hub::listener::{Origin, TURN};
 use crate::hub::message_stream::{Message, MessageStream, ReadError};
 use crate::hub::not_unicode;

@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use agentcom::hub::actor::{Actor, Handle, now_ms};
+use agentcom::common::wall_clock::now_ms;
+use agentcom::hub::actor::{Actor, Handle};
 use agentcom::hub::hub_state::{HubState, Snapshot};
 use agentcom::hub::scheduler::Scheduler;
 use agentcom::hub::scheduler::agents::ConnId;

@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{AgentForm, AgentList, stream};
@@ -36,7 +35,7 @@ pub(crate) async fn get_state(State(app): Shared, who: Credentials, id: Id) -> R
     let caller = caller_of(&snapshot, &who)?;
     let agent_id = path_id(id)?;
     caller.require_for(&agent_id, Permission::ReadFleet, Permission::ReadItself, "read other agents")?;
-    ok(snapshot.view.agent_state(&agent_id, now_ms()).ok_or_else(|| {
+    ok(snapshot.view.agent_state(&agent_id, snapshot.now_ms()).ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     })?)

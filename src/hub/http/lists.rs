@@ -13,7 +13,6 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::fleet::is_own_task;
 use crate::hub::http::request::App;
@@ -111,7 +110,7 @@ impl AgentList {
 
 impl List for AgentList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let (from, now_ms) = (self.after.clone(), now_ms());
+        let (from, now_ms) = (self.after.clone(), snapshot.now_ms());
         for agent_id in snapshot.view.agents_after(from.as_deref()) {
             if items.is_full() {
                 return true;
@@ -146,7 +145,7 @@ impl FleetList {
 
 impl List for FleetList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let (from, now_ms) = (self.after.clone(), now_ms());
+        let (from, now_ms) = (self.after.clone(), snapshot.now_ms());
         for agent_id in snapshot.agents_after(from.as_deref()) {
             if items.is_full() {
                 return true;
@@ -192,7 +191,7 @@ impl TaskList {
 
 impl List for TaskList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let now_ms = now_ms();
+        let now_ms = snapshot.now_ms();
         for task in snapshot.view.tasks().list_after(self.after) {
             if items.is_full() {
                 return true;

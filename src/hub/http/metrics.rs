@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::common::http_host::Authority;
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::own_address::is_passed_on;
@@ -50,9 +49,10 @@ pub(super) async fn metrics(
 }
 
 fn seen(app: &App) -> Seen {
-    let (snapshot, now_ms) = (app.snapshot(), now_ms());
+    let snapshot = app.snapshot();
+    let now_ms = snapshot.now_ms();
     Seen {
-        ready: reasons(app, now_ms).is_empty(),
+        ready: reasons(app).is_empty(),
         agents: snapshot.agents_by_status(now_ms),
         connections: vec![
             ("identified", snapshot.view.connected_count()),

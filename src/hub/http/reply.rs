@@ -5,7 +5,6 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::{Credentials, LocalUser};
 use crate::hub::hub_state::Snapshot;
@@ -188,7 +187,7 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
         return Err(unauthorized());
     }
     let (token, principal) = snapshot.tokens.find(token.trim()).ok_or_else(unauthorized)?;
-    let now_ms = now_ms();
+    let now_ms = snapshot.now_ms();
     if principal.has_expired(now_ms) {
         return Err(expired(&principal.name));
     }

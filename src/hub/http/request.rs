@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::actor::{Handle, now_ms};
+use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
 use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
@@ -88,7 +88,10 @@ impl App {
     /// Returns whether what proves a caller is still valid.
     pub(super) fn is_valid(&self, proof: Proof) -> bool {
         match proof {
-            Proof::Token(token) => self.snapshot().tokens.is_valid(&token, now_ms()),
+            Proof::Token(token) => {
+                let snapshot = self.snapshot();
+                snapshot.tokens.is_valid(&token, snapshot.now_ms())
+            }
             Proof::Local(_) => true,
         }
     }

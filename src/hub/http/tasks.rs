@@ -10,7 +10,6 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use strum::VariantNames as _;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::fleet::{has_submitted, is_own_task};
 use crate::hub::http::credentials::Credentials;
@@ -238,7 +237,7 @@ pub(crate) async fn get_task(State(app): Shared, who: Credentials, id: Id) -> Re
     let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
     let task = readable_task(&snapshot, &caller, &id)?;
-    ok(task.shown(snapshot.waiting_for(task, now_ms())))
+    ok(task.shown(snapshot.waiting_for(task, snapshot.now_ms())))
 }
 
 /// Returns the task, if the caller may read it.

@@ -300,6 +300,19 @@ impl Tasks {
         self.assignments.deadline()
     }
 
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set to `now_ms`.
+    pub(super) fn move_by(&mut self, ms: i64, now_ms: u64) {
+        let carried: Vec<String> = self.assignments.carried().map(str::to_owned).collect();
+        for task_id in carried {
+            if let Some(task) = self.all.get_mut(&task_id) {
+                task.move_by(ms);
+                self.dirty.insert(task_id);
+            }
+        }
+        let Self { all, assignments, .. } = self;
+        assignments.move_by(ms, now_ms, |task_id| all.get(task_id).and_then(Task::complete_by));
+    }
+
     fn enqueue(&mut self, task_id: &str) {
         let Some(task) = self.all.get(task_id) else { return };
         self.queue.insert(task);

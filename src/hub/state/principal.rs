@@ -68,9 +68,10 @@ impl Principal {
         self.expires_at.is_some_and(|at| at <= now_ms)
     }
 
-    /// Returns whether a use at this time (ms since the epoch) is to be noted.
+    /// Returns whether a use at this time (ms since the epoch) is to be noted. Where the clock was set back, the last one lies
+    /// ahead.
     pub fn use_is_news(&self, now_ms: u64) -> bool {
-        self.last_used_at.is_none_or(|last| last.saturating_add(USE_NOTED_EVERY_MS) <= now_ms)
+        self.last_used_at.is_none_or(|last| last.saturating_add(USE_NOTED_EVERY_MS) <= now_ms || last > now_ms)
     }
 }
 

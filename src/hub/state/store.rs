@@ -2,6 +2,7 @@
 //! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
 
 mod audit_table;
+mod clock;
 mod error;
 mod making;
 mod place;
@@ -29,6 +30,7 @@ use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::Target;
 use crate::hub::scheduler::task::Task;
 use crate::hub::state::audit::Entry;
+use crate::hub::state::clock_mark::ClockMark;
 use crate::hub::state::idempotency::{self, KeptAnswer};
 use crate::hub::state::invitations::{self, Invitation};
 pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
@@ -131,6 +133,8 @@ pub struct Stored {
     pub agents: Vec<AgentRecord>,
     /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
     pub moment: u64,
+    /// Both clocks at the last commit; `None` in a store of a hub that did not keep them.
+    pub clock: Option<ClockMark>,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
     /// All invitations.
@@ -169,12 +173,14 @@ pub struct StateChanges {
     pub answers: Vec<idempotency::Change>,
     /// New entries of the audit.
     pub audit: Vec<Entry>,
+    /// Both clocks at this commit. They are stored with whatever there is to store.
+    pub clock: Option<ClockMark>,
 }
 
 impl StateChanges {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { tokens, invitations, settings, answers, audit } = self;
+        let Self { tokens, invitations, settings, answers, audit, clock: _ } = self;
         tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
     }
 }
@@ -283,6 +289,7 @@ impl Store {
         stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
         let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
         stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
+        stored.clock = self.read_clock(&meta)?;
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -342,7 +349,7 @@ impl Store {
     }
 
     fn write(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
-        let StateChanges { tokens, invitations, settings, answers, audit } = aside;
+        let StateChanges { tokens, invitations, settings, answers, audit, clock } = aside;
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
@@ -363,6 +370,7 @@ impl Store {
                 let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
                 meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
             }
+            self.write_clock(&write, *clock)?;
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {

@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, AgentPage, FleetList, page_limit};
@@ -56,7 +55,7 @@ pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<
     caller.require_for(&id, Permission::ReadFleet, Permission::ReadItself, "read other agents")?;
     let reads_restarts = caller.may(Permission::ReadAnyRestarts) || caller.name == id;
     let detail = if reads_restarts { Detail::Full } else { Detail::WithoutRestarts };
-    let entry = snapshot.agent_entry(&id, detail, now_ms()).ok_or_else(|| {
+    let entry = snapshot.agent_entry(&id, detail, snapshot.now_ms()).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "agent_not_found", "GET /api/v1/agents lists the agents that are known")
     })?;
     Ok(ok(entry)?)

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::hub::actor::now_ms;
 use crate::hub::acts::Acts;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
@@ -161,7 +160,7 @@ pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<
     let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
     let task = readable_task(&snapshot, &caller, &id)?;
-    Ok(ok(task.shown(snapshot.waiting_for(task, now_ms())))?)
+    Ok(ok(task.shown(snapshot.waiting_for(task, snapshot.now_ms())))?)
 }
 
 /// Cancels a task that has not ended.
