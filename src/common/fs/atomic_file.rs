@@ -78,6 +78,9 @@ fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
         "; this user's disk quota is used up".to_owned()
     } else if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
         format!("; {folder} is read-only: remount it, or set `queue_file` elsewhere")
+    } else if source.kind() == io::ErrorKind::PermissionDenied && operation == Operation::Read {
+        "; it must belong to the user that runs this process (`chown`), if another one, such as root, ran it before"
+            .to_owned()
     } else if source.kind() == io::ErrorKind::PermissionDenied {
         format!("; give the user that runs this process write permission on {folder}")
     } else if source.kind() == io::ErrorKind::NotADirectory {
@@ -97,16 +100,18 @@ fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
 
 /// Writes `bytes` to `path` atomically: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the
 /// folder. After `Ok` the bytes survive a power cut; after `Err` the file has its old content, or, if the folder's
-/// fsync failed, the new. A symbolic link is followed to its target, and a missing folder is created.
+/// fsync failed, the new. A symbolic link is followed to its target, and a missing folder is created. What is there and
+/// is no file (a device, a named pipe) is not replaced.
 ///
 /// # Errors
-/// [`DurableError`]: disk full, read-only, permission, a loop of links.
+/// [`DurableError`]: disk full, read-only, permission, a loop of links, something that is no file.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     let target = resolve(path)?;
     let failed = |operation| {
         let path = target.clone();
         move |source| DurableError { path, operation, source }
     };
+    regular_file::check(&target).map_err(|unsuitable| failed(Operation::Replace)(unsuitable.into()))?;
     let folder = folder_of(&target);
     let (prefix, suffix) = temporary_name(&target);
     let mut builder = tempfile::Builder::new();

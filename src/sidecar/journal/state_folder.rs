@@ -49,9 +49,13 @@ impl StateFolder {
         let folder = self.queue_file.parent().unwrap_or(Path::new(".")).display();
         match self.lock.renew() {
             Ok(Renewed::Intact) => {}
-            Ok(Renewed::File) => {
-                tracing::warn!(file = %self.lock.path().display(), "the lock file was removed by others: made anew");
+            Ok(Renewed::File { path }) => {
+                tracing::warn!(file = %path.display(), "the lock file was removed by others: made anew");
             }
+            Ok(Renewed::Elsewhere { path }) => tracing::warn!(
+                lock = %path.display(),
+                "the journal's path leads to another file by now: locked and written there, with what this sidecar knows"
+            ),
             Ok(Renewed::Folder { moved_to: None }) => {
                 tracing::error!(%folder, "the state folder was removed by others: made anew, with what this sidecar knows");
             }
@@ -65,7 +69,14 @@ impl StateFolder {
             }
             Err(error) => {
                 if !self.is_lost() {
-                    tracing::error!(%folder, %error, "the state folder is not ours any more: nothing is written, no task is taken");
+                    match &error {
+                        LockError::Held { .. } => {
+                            tracing::error!(%folder, %error, "the state folder is not ours any more: nothing is written, no task is taken");
+                        }
+                        LockError::Unusable(_) => {
+                            tracing::error!(%folder, %error, "the lock cannot be made anew: nothing is written, no task is taken until it can");
+                        }
+                    }
                 }
                 self.trouble.send_replace(Some(FolderTrouble::Lost(error.to_string())));
                 return Err(error);
