@@ -108,6 +108,23 @@ fn the_journal_comes_back_with_the_task_in_it() {
 }
 
 #[test]
+fn a_journal_that_others_put_in_its_place_is_replaced() {
+    let scene = Scene::new();
+    let mut sidecar = scene.start();
+    let task = has_a_running_task(&scene);
+    // As a restored backup, or a checkout.
+    fs::write(scene.agent.path("old"), "{}").unwrap();
+    fs::rename(scene.agent.path("old"), scene.agent.path("queue.json")).unwrap();
+    let back = || scene.agent.queue().filter(|queue| queue["active"]["task_id"] == *task);
+    wait::until_or("the journal", NOTICED, back, || scene.agent.story());
+    warned(&scene, "the journal was removed or replaced by others");
+    sidecar.kill9();
+    let _again = scene.start();
+    scene.agent.go("run", &task);
+    scene.done_once(&task);
+}
+
+#[test]
 fn a_folder_that_is_moved_away_is_said_and_made_anew() {
     let scene = Scene::new();
     scene.agent.configure("queue_file", json!("./state/queue.json"));

@@ -106,6 +106,10 @@ fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
 /// # Errors
 /// [`DurableError`]: disk full, read-only, permission, a loop of links, something that is no file.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+    write(path, bytes).map(drop)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<File, DurableError> {
     let target = resolve(path)?;
     let failed = |operation| {
         let path = target.clone();
@@ -132,24 +136,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     crash_point!("after its text, before fsync");
     temporary.as_file().sync_all().map_err(failed(Operation::Sync))?;
     crash_point!("after fsync, before the rename");
-    temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
+    let written = temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
     crash_point!("after the rename, before the folder's fsync");
     sync_folder(folder).map_err(failed(Operation::Sync))?;
     crash_point!("after the folder's fsync");
-    Ok(())
+    Ok(written)
 }
 
-/// Writes as [`write_atomic`], unless there are more than `max_bytes`: a larger file could not be read again.
+/// Writes as [`write_atomic`], unless there are more than `max_bytes`: a larger file could not be read again. Returns the
+/// file, which others may have replaced since.
 ///
 /// # Errors
 /// As [`write_atomic`], and [`Unsuitable::TooLarge`].
-pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<File, DurableError> {
     match bytes.len() as u64 {
         bytes if bytes > max_bytes => {
             let source = Unsuitable::TooLarge { bytes, max_bytes }.into();
             Err(DurableError { path: path.to_owned(), operation: Operation::Write, source })
         }
-        _ => write_atomic(path, bytes),
+        _ => write(path, bytes),
     }
 }
 
