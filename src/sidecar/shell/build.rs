@@ -129,7 +129,7 @@ fn start_with(
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
     let state_folder = lock.map(|lock| Arc::new(StateFolder::new(lock, &config.queue_file)));
     if let Some(folder) = &state_folder {
-        tokio::spawn(Arc::clone(folder).watch(senders.journal_gone.clone()));
+        tokio::spawn(Arc::clone(folder).watch(senders.journal_changed.clone()));
     }
     let (kept, kept_results) = watch::channel(None);
     let dial = Progress::new();
