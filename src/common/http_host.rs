@@ -110,6 +110,12 @@ impl WebOrigin {
         Some(Self { tls, host, port: port.unwrap_or_else(|| port_of(tls)) })
     }
 
+    /// Returns the host, with its port where that is not the scheme's own.
+    pub fn authority(&self) -> String {
+        let Self { tls, host, port } = self;
+        if *port == port_of(*tls) { host.to_string() } else { format!("{host}:{port}") }
+    }
+
     /// Returns whether a page of this origin that asks where it comes from names this authority as the host.
     pub fn is_at(&self, authority: &Authority) -> bool {
         self.host == authority.host && self.port == authority.port.unwrap_or_else(|| port_of(self.tls))

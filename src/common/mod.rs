@@ -1,5 +1,6 @@
-//! What both programs share: files, sockets, texts, durations, the log, signals and secrets.
+//! What both programs share: files, sockets, texts, durations, certificates, the log, signals and secrets.
 
+pub mod certificates;
 pub mod cli;
 pub(crate) mod crash_points;
 pub mod duration;
@@ -11,6 +12,7 @@ pub mod logging;
 pub(crate) mod private_socket;
 pub mod secret;
 pub mod signals;
+pub mod steady_clock;
 /// The tests' reader of Prometheus' text.
 #[cfg(test)]
 #[path = "../../tests/support/prometheus.rs"]

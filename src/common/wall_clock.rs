@@ -8,6 +8,11 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Moves a time `ms` later, or earlier if that is negative, but not before the epoch.
+pub fn move_time(at: &mut u64, ms: i64) {
+    *at = at.saturating_add_signed(ms);
+}
+
 /// Returns a time, in ms since the epoch, in UTC as the log writes it, to the millisecond: `2026-11-24T07:46:58.903Z`.
 /// The texts of two times are in the order of the times, up to the year 9999.
 pub fn utc(ms: u64) -> String {

@@ -3,7 +3,7 @@
 //!
 //! Nothing is sent or answered before the state that it relies on is on disk. Each round of [`Actor::run`]:
 //!
-//! 1. Waits for messages, the next deadline, or the stop signal.
+//! 1. Waits for messages, the next deadline, or the stop signal; then follows the wall clock, if that was set.
 //! 2. Applies all messages that arrived, and everything that is due.
 //! 3. Stores the changes, in one commit for the whole batch.
 //! 4. Publishes the new state for readers, who do not ask the actor.
@@ -13,16 +13,16 @@
 //!    answered later for it, and a crash forgets the last few seconds of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::wall_clock;
+use crate::hub::clock::ClockMove;
 use crate::hub::event_log::EventLog;
-use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot, WhyWorthless};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::metrics::Metrics;
 use crate::hub::metrics::recorder::Recorder;
@@ -230,7 +230,7 @@ pub struct Actor {
     published: watch::Sender<Arc<Snapshot>>,
     events: Arc<EventLog>,
     log_budget: LogBudget,
-    /// The time at which the uses of tokens were last stored, in ms since the epoch.
+    /// The time at which the uses of tokens were last stored, in ms by the machine's monotonic clock.
     uses_stored_at: u64,
     /// Whether what is due is done.
     time_passes: bool,
@@ -248,10 +248,11 @@ impl Actor {
         let store = store.into();
         let (sender, inbox) = mpsc::channel(INBOX);
         let snapshot = state.snapshot();
-        let (metrics, pulse) = (Arc::new(Metrics::new(now_ms())), Arc::new(Pulse::new(now_ms())));
-        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.path());
+        let (now_ms, steady_ms) = (state.clock.now_ms(), state.clock.steady_ms());
+        let (metrics, pulse) = (Arc::new(Metrics::new(now_ms)), Arc::new(Pulse::new(steady_ms)));
+        let recorder = Recorder::new(metrics.clone(), &snapshot.view, store.bytes());
         let (publisher, published) = watch::channel(Arc::new(snapshot));
-        let events = Arc::new(EventLog::new(now_ms()));
+        let events = Arc::new(EventLog::new(now_ms));
         let audit = store.audit();
         let actor = Self {
             state,
@@ -261,7 +262,7 @@ impl Actor {
             published: publisher,
             events: events.clone(),
             log_budget: LogBudget::default(),
-            uses_stored_at: now_ms(),
+            uses_stored_at: steady_ms,
             time_passes: true,
         };
         (actor, Handle { inbox: sender, published, metrics, pulse, events, audit })
@@ -273,27 +274,40 @@ impl Actor {
     /// Returns the error of the first commit that fails: memory is then ahead of the disk, so the hub must end and
     /// start again from the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
+        let ended = self.rounds(&stop).await;
+        if ended.is_err() {
+            // Before the queues of the sockets are dropped with the actor, which would look like slow peers.
+            stop.cancel();
+        }
+        ended
+    }
+
+    async fn rounds(&mut self, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut inventory_stored_at = now_ms();
+        let mut inventory_stored_at = self.state.clock.steady_ms();
         loop {
             // 1. Wait.
-            let wait_ms = self.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(now_ms()));
+            let wait_ms = self.deadline().map_or(LONGEST_SLEEP_MS, |at| at.saturating_sub(self.state.clock.now_ms()));
             let sleep = tokio::time::sleep(Duration::from_millis(wait_ms.min(LONGEST_SLEEP_MS)));
             tokio::select! {
                 () = stop.cancelled() => {}
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
                 () = sleep => {}
             }
+            self.state.follow_clock().into_iter().for_each(ClockMove::log);
+            let (now, steady) = (self.state.clock.now_ms(), self.state.clock.steady_ms());
             // Checked after receiving: sockets that close because the hub stops must not look like agents that left.
             if stop.is_cancelled() {
-                if let Err(error) = self.store_inventory(Flush::Last, now_ms()) {
-                    tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                match self.store_inventory(Flush::Last, now) {
+                    Err(error) if !matches!(error, StoreError::TakenAway { .. }) => {
+                        tracing::warn!(%error, "when agents came and went last could not be stored; nothing else is lost");
+                    }
+                    Ok(()) | Err(_) => {}
                 }
-                return Ok(());
+                return self.disk.store.check();
             }
             // 2. Apply.
-            let now = now_ms();
-            self.disk.pulse.round(now);
+            self.disk.pulse.round(steady);
             let answers: Vec<Answer> = batch.drain(..).filter_map(|message| self.handle(message, now)).collect();
             if self.deadline().is_some_and(|at| at <= now) {
                 self.state.tick(now);
@@ -301,19 +315,19 @@ impl Actor {
             // 3. Store.
             let mut aside = self.state.take_aside();
             // No request waits for these.
-            if answers.is_empty() && now.saturating_sub(self.uses_stored_at) >= USES_STORED_EVERY_MS {
+            if answers.is_empty() && steady.saturating_sub(self.uses_stored_at) >= USES_STORED_EVERY_MS {
                 aside.tokens.extend(self.state.tokens.take_used(USES_AT_ONCE));
                 if aside.tokens.len() < USES_AT_ONCE {
-                    self.uses_stored_at = now;
+                    self.uses_stored_at = steady;
                 }
             }
             let (presence, news) = (self.state.take_presence(), self.state.take_news());
             let changes = self.state.scheduler.take_changes();
-            self.disk.commit(&self.published.borrow().view, &changes, &aside, now)?;
-            log_changes(&changes, &mut self.log_budget, now);
-            news.log(&mut self.log_budget, now);
+            self.disk.commit(&self.published.borrow().view, &changes, &aside)?;
+            log_changes(&changes, &mut self.log_budget, now, steady);
+            news.log(&mut self.log_budget, steady);
             let events = events_of(&changes, presence);
-            self.log_revocations(now);
+            self.log_revocations(steady);
             // 4. Publish.
             self.published.send_replace(Arc::new(self.state.snapshot()));
             self.events.add(events.into_iter().chain(news.events()));
@@ -325,13 +339,13 @@ impl Actor {
             for answer in answers {
                 answer();
             }
-            for (kind, lines) in self.log_budget.end_window(now) {
+            for (kind, lines) in self.log_budget.end_window(steady) {
                 tracing::info!(kind, lines, "more of the same in the last 10 s, not logged one by one");
             }
             // 7. Store what has time.
-            let waited_ms = now.saturating_sub(inventory_stored_at);
+            let waited_ms = steady.saturating_sub(inventory_stored_at);
             if waited_ms >= INVENTORY_LATEST_MS || (waited_ms >= INVENTORY_PAUSE_MS && self.inbox.is_empty()) {
-                inventory_stored_at = now;
+                inventory_stored_at = steady;
                 self.store_inventory(Flush::Part, now)?;
             }
         }
@@ -345,8 +359,9 @@ impl Actor {
     fn store_inventory(&mut self, part: Flush, now_ms: u64) -> Result<(), StoreError> {
         match self.state.scheduler.flush_inventory(part, now_ms) {
             true => {
+                let aside = StateChanges { clock: Some(self.state.clock.mark()), ..StateChanges::default() };
                 let (before, changes) = (self.published.borrow(), self.state.scheduler.take_changes());
-                self.disk.commit(&before.view, &changes, &StateChanges::default(), now_ms)
+                self.disk.commit(&before.view, &changes, &aside)
             }
             false => Ok(()),
         }
@@ -394,7 +409,7 @@ impl Actor {
             self.disk.recorder.identified(identify, is_commanded);
         }
         if let Some(IdentityConflict { older, newer, refused, is_logged: true }) = conflict
-            && self.log_budget.permits("identity_conflict", now_ms)
+            && self.log_budget.permits("identity_conflict", self.state.clock.steady_ms())
         {
             let agent_id = &identify.agent_id;
             let outcome =
@@ -409,14 +424,17 @@ impl Actor {
         Ok(())
     }
 
-    fn log_revocations(&mut self, now_ms: u64) {
-        for Revocation { name, expired, tokens, connections } in self.state.take_revocations() {
-            if !self.log_budget.permits("revoked_tokens", now_ms) {
+    fn log_revocations(&mut self, steady_ms: u64) {
+        for Revocation { name, why, tokens, connections } in self.state.take_revocations() {
+            if !self.log_budget.permits("revoked_tokens", steady_ms) {
                 continue;
             }
-            match expired {
-                true => tracing::info!(name, connections, "a token has expired"),
-                false => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
+            match why {
+                WhyWorthless::Expired => tracing::info!(name, connections, "a token has expired"),
+                WhyWorthless::Revoked => tracing::info!(name, revoked = tokens, connections, "tokens are revoked"),
+                WhyWorthless::Unclaimed => {
+                    tracing::info!(name, "an agent registered openly and never used its token: it is dropped")
+                }
             }
         }
     }
@@ -430,7 +448,7 @@ impl Actor {
         if socket.try_send(order, bytes).is_err() {
             // The queue is full: the peer does not read. Dropping this sender ends the socket's task, which reports
             // the connection as closed.
-            if self.log_budget.permits("slow_socket", now_ms()) {
+            if self.log_budget.permits("slow_socket", self.state.clock.steady_ms()) {
                 tracing::warn!(conn, "a socket does not keep up and is closed");
             }
             self.sockets.remove(&conn);
@@ -467,11 +485,11 @@ fn events_of(changes: &Changes<'_>, presence: Vec<(Arc<str>, bool)>) -> Vec<(&'s
 }
 
 /// Logs what was stored: restarts and dead letters as far as the budget goes, tasks at debug level.
-fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
+fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64, steady_ms: u64) {
     for (command_id, restart) in &changes.restarts {
         let Some(restart) = restart else { continue };
         let state = restart.phase.name();
-        if budget.permits(state, now_ms) {
+        if budget.permits(state, steady_ms) {
             let step = restart.steps.last().map_or("", |step| step.step.as_str());
             let agent_id = &restart.agent_id;
             tracing::info!(%command_id, %agent_id, state, step, gap_ms = restart.gap_ms, "restart");
@@ -482,7 +500,7 @@ fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
         let (state, failed) = (rollout.state.to_string(), rollout.counts.failed);
         let (wave, size) = (rollout.wave, rollout.size);
         match rollout.state {
-            _ if !budget.permits("rollout", now_ms) => {}
+            _ if !budget.permits("rollout", steady_ms) => {}
             RolloutState::Halted { .. } => {
                 tracing::warn!(%rollout_id, state, wave, size, failed, "a rollout has halted")
             }
@@ -497,17 +515,9 @@ fn log_changes(changes: &Changes<'_>, budget: &mut LogBudget, now_ms: u64) {
     for (task_id, task) in &changes.tasks {
         let Some(task) = task else { continue };
         let status = task.status.name();
-        if task.status == Status::DeadLetter && budget.permits(status, now_ms) {
+        if task.status == Status::DeadLetter && budget.permits(status, steady_ms) {
             tracing::warn!(%task_id, error = task.last_error, losses = task.losses, "a task is a dead letter");
         }
         tracing::debug!(%task_id, status, agent_id = task.holder(), generation = task.generation, "task");
     }
-}
-
-/// Returns the current time in ms since the epoch: the wall clock at the first call plus the monotonic time since
-/// then. A change of the machine's clock lengthens or shortens no timeout.
-pub fn now_ms() -> u64 {
-    static STARTED: OnceLock<(u64, Instant)> = OnceLock::new();
-    let (wall_ms, started) = STARTED.get_or_init(|| (wall_clock::now_ms(), Instant::now()));
-    wall_ms.saturating_add(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
 }

@@ -77,6 +77,17 @@ pub enum NotRegistered {
     NotIssued(NotIssued),
 }
 
+/// What lets an agent register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// Nothing: registration is open.
+    Openly,
+    /// The author, who may make tokens.
+    ByAdmin,
+    /// The invitation with this code.
+    ByInvitation(String),
+}
+
 /// The state, for the acts of one author at one time.
 pub struct Acts<'a> {
     state: &'a mut HubState,
@@ -96,14 +107,16 @@ impl Acts<'_> {
     /// recorded once.
     ///
     /// # Errors
-    /// Returns [`NotIssued::Full`], or [`NotIssued::SecretInUse`] where the bytes are another token's.
+    /// Returns [`NotIssued::Full`], [`NotIssued::SecretInUse`] where the bytes are another token's, or
+    /// [`NotIssued::HeldOpenly`] where an agent that registered openly uses the name.
     pub fn issue_token(self, secret: [u8; SECRET_BYTES], new: &NewToken) -> Result<String, NotIssued> {
         let principal = self.principal(new);
         if let Some(token) = self.state.tokens.issued_before(&secret, &principal) {
             return Ok(token);
         }
+        let taken = self.state.take_unclaimed(&new.name, &secret, self.now_ms)?;
         let token = self.state.issue_token(secret, principal, false)?;
-        let entry = self.entry(Action::TokenIssued, &new.name).change(None, Some(shown(new, &token)));
+        let entry = self.entry(Action::TokenIssued, &new.name).change(listed(&taken), Some(shown(new, &token)));
         self.state.audit.record(entry);
         Ok(token)
     }
@@ -139,8 +152,8 @@ impl Acts<'_> {
         revoked.len()
     }
 
-    /// Registers an agent: issues the first token of its name. Without an author of its own, one with an invitation is
-    /// recorded as the invitation.
+    /// Registers an agent: issues the first token of its name, or, where somebody vouches for it, the first that is not
+    /// [unclaimed](Principal::is_unclaimed). One with an invitation is recorded as the invitation.
     ///
     /// # Errors
     /// Returns [`NotRegistered`]; the invitation is not used then.
@@ -148,17 +161,28 @@ impl Acts<'_> {
         self,
         secret: [u8; SECRET_BYTES],
         name: &str,
-        invitation: Option<&str>,
+        admission: &Admission,
     ) -> Result<String, NotRegistered> {
         let Self { state, author, now_ms } = self;
         let check = |code| state.invitations.check(code, name, now_ms).map_err(NotRegistered::NotInvited);
-        let invited = invitation.map(check).transpose()?;
+        let invited = match admission {
+            Admission::Openly | Admission::ByAdmin => None,
+            Admission::ByInvitation(code) => Some(check(code)?),
+        };
         let author = invited.as_deref().map_or_else(|| author.clone(), Author::invited);
         let acts = Acts { state, author: &author, now_ms };
         let new = NewToken::of_agent(name);
-        let issued = acts.state.issue_token(secret, acts.principal(&new), true);
+        let (principal, mut taken) = (acts.principal(&new), Vec::new());
+        let issued = match admission {
+            Admission::Openly => acts.state.issue_openly(secret, principal, now_ms),
+            Admission::ByAdmin | Admission::ByInvitation(_) => acts
+                .state
+                .take_unclaimed(name, &secret, now_ms)
+                .map(|revoked| taken = revoked)
+                .and_then(|()| acts.state.issue_token(secret, principal, true)),
+        };
         let token = issued.map_err(NotRegistered::NotIssued)?;
-        let entry = acts.entry(Action::AgentRegistered, name).change(None, Some(shown(&new, &token)));
+        let entry = acts.entry(Action::AgentRegistered, name).change(listed(&taken), Some(shown(&new, &token)));
         acts.state.audit.record(entry);
         if let Some(id) = invited {
             let left = acts.state.invitations.use_once(&id);
@@ -359,6 +383,11 @@ impl Acts<'_> {
     fn entry(&self, action: Action, target: &str) -> Entry {
         Entry::new(self.author, action, target, self.now_ms)
     }
+}
+
+/// Returns what the audit says of tokens that a new one takes the place of, if there are any.
+fn listed(ids: &[String]) -> Option<String> {
+    (!ids.is_empty()).then(|| ids.join(", "))
 }
 
 /// Returns what the audit says of a new token.

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::common::{http_server, private_socket};
 use crate::hub::http::credentials::LocalUser;
 use crate::hub::state::audit::Via;
+use crate::hub::state::store::SOCKET;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -35,7 +36,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Returns the socket's path.
 pub fn path_in(data_dir: &Path) -> PathBuf {
-    data_dir.join("hub.sock")
+    data_dir.join(SOCKET)
 }
 
 /// Binds the socket. Call it only while holding the store's lock: then no other hub can be behind an existing socket.

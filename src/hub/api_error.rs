@@ -58,6 +58,18 @@ impl ApiError {
             .with("needed_role", <&str>::from(needed))
     }
 
+    /// Creates the 403 error for a token of `name` that may not do `what` because its agent registered openly.
+    pub fn registered_openly(name: &str, role: Role, what: &str) -> Self {
+        let hint = format!(
+            "{name} registered without an admin and without an invitation, so its token may not {what}; one that may: \
+             agentcom-hub token NAME --replace, on the hub's machine"
+        );
+        Self::new(StatusCode::FORBIDDEN, "forbidden", &hint)
+            .with("role", <&str>::from(role))
+            .with("needed_role", <&str>::from(role))
+            .with("registered_openly", true)
+    }
+
     /// Creates the 404 error for an unknown task.
     pub fn task_not_found(task_id: &str) -> Self {
         let hint = "GET /api/tasks lists the tasks that this hub knows";

@@ -1,5 +1,5 @@
-//! All agents that the hub knows: those that have identified, and those that have only a token. Both are read from a
-//! snapshot, in the order of their names.
+//! All agents that the hub knows: those that have identified, and those that have only a token, but for tokens that were
+//! registered openly and never used. Both are read from a snapshot, in the order of their names.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,20 @@ use crate::hub::hub_state::Snapshot;
 use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
 use crate::hub::scheduler::inventory::status::AgentStatus;
 use crate::hub::scheduler::selector::{Selector, Subject};
-use crate::hub::scheduler::task::Task;
+use crate::hub::scheduler::task::{Status, Task};
 use crate::hub::scheduler::waiting::WaitingFor;
-use crate::hub::state::tokens::TokenSelector;
+use crate::hub::state::tokens::TokenTable;
+
+/// Returns whether the present owner of the name submitted the task: the name may have had another one then.
+pub(super) fn has_submitted(tokens: &TokenTable, name: &str, task: &Task) -> bool {
+    name == task.submission.submitted_by && tokens.owned_since(name).is_some_and(|since| since <= task.created_at)
+}
+
+/// Returns whether the present owner of the name submitted the task, or holds it.
+pub(super) fn is_own_task(tokens: &TokenTable, name: &str, task: &Task) -> bool {
+    let holds = matches!(&task.status, Status::Assigned { agent_id, .. } if agent_id == name);
+    holds || has_submitted(tokens, name, task)
+}
 
 /// The agents that a selector means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,8 +76,8 @@ impl Snapshot {
 
     /// Returns the time since which an agent that has never identified has a token, in ms since the epoch.
     fn expected_since(&self, agent_id: &str) -> Option<u64> {
-        let has_token = self.tokens.has_any(agent_id, &TokenSelector::Agents);
-        self.tokens.owned_since(agent_id).filter(|_| has_token)
+        let is_expected = self.tokens.expects(agent_id);
+        self.tokens.owned_since(agent_id).filter(|_| is_expected)
     }
 
     /// Returns whether the selector means the agent. One that is not known is not meant by any.

@@ -55,6 +55,12 @@ impl Guarded {
         Self { stream, meter, stall: None }
     }
 
+    /// Waits for the first byte that arrives, and leaves it there; `None` is the end.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.stream.peek(&mut byte).await? > 0).then_some(byte[0]))
+    }
+
     /// Passes the outcome of a write on, or fails if the peer has stalled for too long.
     fn check_stall<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -74,7 +80,9 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if !self.meter.take(buf.filled().len() - before) {
-            return Poll::Ready(Err(io::Error::other("more was said before `identify` than is allowed")));
+            return Poll::Ready(Err(io::Error::other(
+                "more was sent than is allowed before the handshake is over, or `identify`",
+            )));
         }
         read
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
 
+use crate::hub::clock::{Clock, ClockMove};
 use crate::hub::news::News;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
@@ -23,6 +24,9 @@ use crate::hub::state::tokens::{
     NotIssued, Principal, SECRET_BYTES, TokenHash, TokenSelector, TokenTable, Tokens, hash_of, hex,
 };
 use crate::protocol::Identify;
+
+/// The number of unclaimed tokens that are dropped in one step.
+const DROPPED_AT_ONCE: usize = 256;
 
 /// The reason why an identify was refused. The names are those of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
@@ -49,6 +53,8 @@ pub struct HubState {
     pub answers: Answers,
     /// What was done and is not stored yet.
     pub audit: Audit,
+    /// The hub's clock.
+    pub clock: Clock,
     /// The records of the store that could not be read at the start.
     unread: Arc<[UnreadRecord]>,
     /// The agent's name and the token that each connection identified with.
@@ -65,13 +71,24 @@ pub struct HubState {
     healing_news: Vec<HealingNews>,
 }
 
-/// Tokens of one name that were revoked or have expired.
+/// Why tokens are worth nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyWorthless {
+    /// Somebody revoked them.
+    Revoked,
+    /// Their time is over.
+    Expired,
+    /// Their agent registered openly, and never used them.
+    Unclaimed,
+}
+
+/// Tokens of one name that were revoked, have expired, or were dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The name.
     pub name: String,
-    /// Whether they have expired.
-    pub expired: bool,
+    /// Why they are worth nothing.
+    pub why: WhyWorthless,
     /// The number of tokens.
     pub tokens: usize,
     /// The number of connections that are closed for it.
@@ -94,6 +111,15 @@ pub struct Snapshot {
     pub healing: Arc<HealingStatus>,
     /// The records of the store that could not be read at the start.
     pub unread: Arc<[UnreadRecord]>,
+    /// The hub's clock, by which all times in this copy are measured.
+    pub clock: Clock,
+}
+
+impl Snapshot {
+    /// Returns the hub's time, in ms since the epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
 }
 
 impl HubState {
@@ -111,6 +137,7 @@ impl HubState {
             settings,
             answers,
             audit,
+            clock: Clock::default(),
             unread,
             identities,
             conns,
@@ -122,29 +149,31 @@ impl HubState {
     }
 
     /// Restores the state of a hub that starts.
-    pub fn load(mut stored: Stored, policy: Policy, now_ms: u64) -> Self {
+    pub fn load(mut stored: Stored, policy: Policy, clock: Clock) -> Self {
+        let now_ms = clock.now_ms();
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load(tasks, restarts, policy, now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), Some(now_ms));
         let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
-        Self::with_scheduler(scheduler, stored)
+        Self::with_scheduler(scheduler, stored, clock)
     }
 
     /// Restores the state for changes while no hub runs: no task or restart is dropped.
-    pub fn load_to_edit(mut stored: Stored, now_ms: u64) -> Self {
+    pub fn load_to_edit(mut stored: Stored, clock: Clock) -> Self {
+        let now_ms = clock.now_ms();
         let (tasks, restarts) = (take(&mut stored.tasks), take(&mut stored.restarts));
         let scheduler = Scheduler::load_to_edit(tasks, restarts, Policy::keeping_all(), now_ms);
         let scheduler = scheduler.with_agents(take(&mut stored.agents), stored.moment);
         let scheduler = scheduler.with_rollouts(take(&mut stored.rollouts), take(&mut stored.targets), None);
         let scheduler = scheduler.with_healing(take(&mut stored.healing), now_ms);
-        Self::with_scheduler(scheduler, stored)
+        Self::with_scheduler(scheduler, stored, clock)
     }
 
-    fn with_scheduler(scheduler: Scheduler, stored: Stored) -> Self {
+    fn with_scheduler(scheduler: Scheduler, stored: Stored, clock: Clock) -> Self {
         let (tokens, settings) = (Tokens::load(stored.tokens), Settings::load(stored.settings));
         let (invitations, answers) = (Invitations::load(stored.invitations), Answers::load(stored.answers));
-        Self { invitations, answers, ..Self::new(scheduler, tokens, settings, stored.unread) }
+        Self { invitations, answers, clock, ..Self::new(scheduler, tokens, settings, stored.unread) }
     }
 
     /// Returns the present state for reading.
@@ -156,12 +185,21 @@ impl HubState {
             settings: self.settings.all().clone(),
             healing: self.scheduler.healing_status().clone(),
             unread: self.unread.clone(),
+            clock: self.clock.clone(),
         }
     }
 
     /// Returns when [`Self::tick`] will next have something to do, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         [self.scheduler.deadline(), self.tokens.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// Moves the hub's time to the wall clock, if that was set, and with it everything that is measured.
+    pub fn follow_clock(&mut self) -> Option<ClockMove> {
+        let moved = self.clock.follow()?;
+        self.scheduler.clock_moved(moved.ms(), moved.to_ms);
+        self.answers.move_by(moved.ms());
+        Some(moved)
     }
 
     /// Does everything that is due by now.
@@ -178,9 +216,18 @@ impl HubState {
             let connections = self.expel(&name, &conns, &Closing::expired(), may_return, now_ms);
             // At the start of a hub, those that expired long ago come by too.
             if connections > 0 {
-                self.revocations.push(Revocation { name, expired: true, tokens: 1, connections });
+                self.revocations.push(Revocation { name, why: WhyWorthless::Expired, tokens: 1, connections });
             }
         }
+        for name in self.tokens.overdue_unclaimed(DROPPED_AT_ONCE, now_ms) {
+            self.drop_unclaimed(&name, now_ms);
+        }
+    }
+
+    /// Drops the token of a name that was never used. Its owner has left nothing, so what waits for the name waits on, as it
+    /// does for one that has no owner.
+    fn drop_unclaimed(&mut self, name: &str, now_ms: u64) {
+        self.end_only(name, &TokenSelector::All, WhyWorthless::Unclaimed, now_ms);
     }
 
     /// Enters what healing rules did into the audit, each under the rule's name.
@@ -210,6 +257,7 @@ impl HubState {
             settings: self.settings.take_dirty(),
             answers: self.answers.take_dirty(),
             audit: self.audit.take_dirty(),
+            clock: Some(self.clock.mark()),
         }
     }
 
@@ -273,8 +321,49 @@ impl HubState {
         Ok(token)
     }
 
-    /// Issues a token in place of those that are selected, in one step: the owner stays. Returns it with the ids of those
-    /// that it replaces.
+    /// Issues the token of an agent that registers openly. Where there is no room, it takes that of the one that has waited
+    /// longest to be used.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`].
+    pub fn issue_openly(
+        &mut self,
+        secret: [u8; SECRET_BYTES],
+        principal: Principal,
+        now_ms: u64,
+    ) -> Result<String, NotIssued> {
+        if self.tokens.valid().holds(&principal.name) {
+            return Err(NotIssued::NameTaken);
+        }
+        if let Some(oldest) = self.tokens.makes_room() {
+            self.drop_unclaimed(&oldest, now_ms);
+        }
+        self.issue_token(secret, Principal { registered_openly: true, ..principal }, true)
+    }
+
+    /// Takes a name from an agent that registered openly and has not used its token, for somebody who was vouched for and
+    /// gets a token of these bytes. Returns the ids of the tokens that are revoked.
+    ///
+    /// # Errors
+    /// Returns [`NotIssued::HeldOpenly`] if it has used it, and those of [`Tokens::check_room`]; nothing is revoked then.
+    pub fn take_unclaimed(
+        &mut self,
+        name: &str,
+        secret: &[u8; SECRET_BYTES],
+        now_ms: u64,
+    ) -> Result<Vec<String>, NotIssued> {
+        match self.tokens.valid().held_openly(name) {
+            None => Ok(Vec::new()),
+            Some(true) => Err(NotIssued::HeldOpenly),
+            Some(false) => {
+                self.tokens.check_room(secret, false)?;
+                Ok(self.end_only(name, &TokenSelector::All, WhyWorthless::Revoked, now_ms))
+            }
+        }
+    }
+
+    /// Issues a token in place of those that are selected, in one step: the owner stays, unless it registered openly. Nobody
+    /// knows who that is, so the name has a new owner then. Returns the token with the ids of those that it replaces.
     ///
     /// # Errors
     /// [`NotIssued::SecretInUse`], and nothing is revoked; all those of [`Tokens::issue`], if there was nothing to replace.
@@ -288,11 +377,18 @@ impl HubState {
         let Some(owned_since) = self.tokens.valid().owned_since(&principal.name) else {
             return Ok((self.issue_token(secret, principal, false)?, Vec::new()));
         };
+        if let Some(was_used) = self.tokens.valid().held_openly(&principal.name) {
+            self.tokens.check_room(&secret, false)?;
+            if was_used {
+                let replaced = self.revoke(&principal.name, &TokenSelector::All, now_ms);
+                return Ok((self.issue_token(secret, principal, false)?, replaced));
+            }
+        }
         if self.tokens.valid().get(&hash_of(&hex(&secret))).is_some() {
             return Err(NotIssued::SecretInUse);
         }
         principal.owned_since = owned_since;
-        let replaced = self.revoke_only(&principal.name, which, now_ms);
+        let replaced = self.end_only(&principal.name, which, WhyWorthless::Revoked, now_ms);
         Ok((self.tokens.issue(secret, principal, false)?, replaced))
     }
 
@@ -300,14 +396,14 @@ impl HubState {
     /// from this step on: no later frame of theirs is applied, and the agent loses its task, also while it is away. With
     /// the name's last token, its owner leaves.
     pub fn revoke(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
-        let revoked = self.revoke_only(name, which, now_ms);
+        let revoked = self.end_only(name, which, WhyWorthless::Revoked, now_ms);
         if !revoked.is_empty() && !self.tokens.valid().holds(name) {
             self.scheduler.owner_left(name, now_ms);
         }
         revoked
     }
 
-    fn revoke_only(&mut self, name: &str, which: &TokenSelector, now_ms: u64) -> Vec<String> {
+    fn end_only(&mut self, name: &str, which: &TokenSelector, why: WhyWorthless, now_ms: u64) -> Vec<String> {
         let revoked = self.tokens.revoke(name, which);
         let valid = self.tokens.valid();
         let is_revoked = |conn: &&ConnId| self.identities.get(conn).is_some_and(|(_, hash)| valid.get(hash).is_none());
@@ -316,7 +412,7 @@ impl HubState {
         let connections = self.expel(name, &conns, &Closing::revoked(), may_return, now_ms);
         if !revoked.is_empty() {
             let name = name.to_owned();
-            self.revocations.push(Revocation { name, expired: false, tokens: revoked.len(), connections });
+            self.revocations.push(Revocation { name, why, tokens: revoked.len(), connections });
         }
         revoked
     }

@@ -31,6 +31,8 @@ use crate::hub::api_error::ApiError;
 use crate::hub::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::guarded_stream::{Guarded, Meter};
 use crate::hub::problem::or_problem;
+use crate::hub::tls::handshake::Handshakes;
+use crate::hub::tls::stream::Stream;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -157,6 +159,15 @@ impl Origin {
     }
 }
 
+/// How connections are served.
+#[derive(Clone)]
+pub struct Service {
+    /// The time limit of a handshake, a request's head, its answer, and the pause before the next.
+    pub request_timeout: Duration,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Handshakes>,
+}
+
 /// Starts to serve. The task that it returns ends when the last connection has ended after `stop`.
 ///
 /// Connections are accepted by a thread of their own, so that the kernel's queue never fills while the workers are busy, and
@@ -168,19 +179,19 @@ pub fn start(
     listener: TcpListener,
     router: Router,
     connections: Connections,
-    request_timeout: Duration,
+    service: Service,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
     let (intake, limit) = (Arc::clone(&connections.intake), Arc::clone(&connections.limit));
     let line = accept::start(listener, intake, limit, stop.clone())?;
-    Ok(tokio::spawn(serve(line, connections, router, request_timeout, stop)))
+    Ok(tokio::spawn(serve(line, connections, router, service, stop)))
 }
 
 async fn serve(
     mut line: mpsc::Receiver<Waiting>,
     Connections { limit, intake }: Connections,
     router: Router,
-    request_timeout: Duration,
+    service: Service,
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -210,7 +221,7 @@ async fn serve(
             peer,
             is_unhurried: Arc::default(),
         };
-        let connection = serve_connection(stream, origin, router.clone(), request_timeout, stop.clone());
+        let connection = serve_connection(stream, origin, router.clone(), service.clone(), stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
             if timeout(TURN, connection.as_mut()).await.is_err() {
@@ -232,7 +243,7 @@ async fn serve_connection(
     stream: TcpStream,
     origin: Origin,
     router: Router,
-    request_timeout: Duration,
+    Service { request_timeout, tls }: Service,
     stop: CancellationToken,
 ) {
     // Frames are small and peers wait for answers, so delaying a packet to fill it only costs time.
@@ -240,6 +251,23 @@ async fn serve_connection(
         tracing::debug!(%error, "a connection keeps its delay");
     }
     let evicted = origin.evicted().clone();
+    let guarded = Guarded::new(stream, origin.meter.clone());
+    let stream = match tls {
+        None => Stream::Plain(guarded),
+        Some(tls) => {
+            // Boxed: a future is as large as its largest part, for its whole life.
+            let secured = Box::pin(tls.secure(guarded, &origin.meter, origin.peer, request_timeout));
+            let secured = tokio::select! {
+                secured = secured => secured,
+                () = evicted.cancelled() => None,
+                () = stop.cancelled() => None,
+            };
+            match secured {
+                Some(stream) => stream,
+                None => return,
+            }
+        }
+    };
     let lifetime = {
         let origin = origin.clone();
         async move {
@@ -249,7 +277,6 @@ async fn serve_connection(
             }
         }
     };
-    let stream = TokioIo::new(Guarded::new(stream, origin.meter.clone()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
@@ -266,8 +293,9 @@ async fn serve_connection(
             })
         }
     });
-    let connection =
-        http_server::connection(request_timeout, MAX_HEAD_BYTES).serve_connection(stream, service).with_upgrades();
+    let connection = http_server::connection(request_timeout, MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
@@ -331,7 +359,9 @@ mod tests {
         );
         let connections = Connections::new(&Bounds { request: REQUEST, unidentified: 8, waiting: 8 });
         let stop = CancellationToken::new();
-        let served = start(listener, router, connections, REQUEST, stop.clone()).unwrap();
+        let served =
+            start(listener, router, connections, Service { request_timeout: REQUEST, tls: None }, stop.clone())
+                .unwrap();
         assert_eq!((status(address, "/slow").await, status(address, "/unhurried").await), ("408".into(), "200".into()));
         stop.cancel();
         served.await.unwrap();

@@ -1,5 +1,5 @@
-//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. It knows no
-//! clock.
+//! A limit on log lines: when a whole fleet restarts, the log tells the first of each kind and counts the rest. Pure;
+//! the time is that of a clock that nobody sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

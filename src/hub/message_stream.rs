@@ -127,6 +127,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
         self.write(CLOSE, &[&code.to_be_bytes(), &reason.as_bytes()[..end]], timeout).await
     }
 
+    /// Ends the stream, in TLS too: its peer sees an end and not a break. One that does not read is not waited for.
+    pub(super) async fn end(&mut self) {
+        let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut self.stream).poll_shutdown(cx))).await;
+    }
+
     async fn write(&mut self, opcode: u8, payload: &[&[u8]], timeout: Duration) -> io::Result<()> {
         let length = payload.iter().map(|part| part.len()).sum::<usize>();
         let mut frame = Vec::with_capacity(length + 10);
@@ -145,7 +150,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> MessageStream<S> {
         for part in payload {
             frame.extend_from_slice(part);
         }
-        let mut writing = pin!(self.stream.write_all(&frame));
+        let stream = &mut self.stream;
+        // TLS may hold back what the kernel does not take, until it is flushed.
+        let mut writing = pin!(async {
+            stream.write_all(&frame).await?;
+            stream.flush().await
+        });
         // The kernel takes nearly every frame at once; only then a timer is needed.
         if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
             return written;

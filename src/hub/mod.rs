@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`scheduler`] | all decisions about tasks, agents and restarts: events in, changes and frames out | yes |
 //! | [`state`] | what outlives the process: the store, tokens, settings, the audit | no |
+//! | [`clock`] | the hub's time, which follows the wall clock and lengthens no wait | no |
 //! | [`acts`] | what agents and operators do, each act with its entry in the audit | yes |
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
@@ -16,6 +17,7 @@
 //! | `problem` | the error answers of `/api/v1` | no |
 //! | [`listener`] | serves HTTP on connections, with limits on time, bytes and numbers | no |
 //! | `accept` | the thread that accepts connections, and the line in which they wait | no |
+//! | [`tls`] | TLS on the hub's own port: its certificate, handshakes, and the stream that is with it or without | no |
 //! | `guarded_stream` | a TCP stream with limits on what its peer sends and does not read | no |
 //! | [`connection_limit`] | the limit on connections without an identified agent | no |
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
@@ -32,6 +34,7 @@
 //! | [`news`] | what is told of drains and healing rules | no |
 //! | [`healing_file`] | the file of the healing rules, read when it changes | no |
 //! | [`event_log`] | the latest events, for readers that follow them | no |
+//! | [`registration`] | who may register agents, and how often strangers may | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 //! | [`fd_limit`] | the limit on open files | no |
 
@@ -42,6 +45,7 @@ pub mod admin_socket;
 pub mod api_error;
 pub mod backups;
 pub mod cli;
+pub mod clock;
 pub mod connection_limit;
 pub mod event_log;
 pub mod fd_limit;
@@ -62,11 +66,13 @@ mod problem;
 mod public_url;
 pub mod pulse;
 pub mod random;
+pub mod registration;
 pub mod scheduler;
 pub mod server;
 pub mod state;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod upgrade;
 mod watched_store;
 pub mod websocket;

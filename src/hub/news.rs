@@ -24,9 +24,9 @@ impl News {
     }
 
     /// Logs it, as far as the budget goes.
-    pub fn log(&self, budget: &mut LogBudget, now_ms: u64) {
-        self.drains.iter().filter(|_| budget.permits("drain", now_ms)).for_each(log_drain);
-        self.healing.iter().filter(|_| budget.permits("healing", now_ms)).for_each(log_healing);
+    pub fn log(&self, budget: &mut LogBudget, steady_ms: u64) {
+        self.drains.iter().filter(|_| budget.permits("drain", steady_ms)).for_each(log_drain);
+        self.healing.iter().filter(|_| budget.permits("healing", steady_ms)).for_each(log_healing);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use crate::hub::actor::now_ms;
+use crate::common::steady_clock::now_ms;
 use crate::hub::log_budget::{LogBudget, log_within};
 
 static BUDGET: Mutex<LogBudget> = Mutex::new(LogBudget::new());

@@ -1,5 +1,5 @@
 //! What the actor shows of itself while it works, for those who must not ask it: when its loop last came round, and since
-//! when a commit has been in progress.
+//! when a commit has been in progress. All times are in ms by the machine's monotonic clock, which nobody sets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,9 +11,9 @@ const MAX_COMMIT_MS: u64 = 5_000;
 /// The actor's signs of life.
 #[derive(Debug)]
 pub struct Pulse {
-    /// The time of the last round, in ms since the epoch.
+    /// The time of the last round, in ms by the machine's monotonic clock.
     round_at: AtomicU64,
-    /// The time since which a commit is in progress, in ms since the epoch; 0 if none is.
+    /// The time since which a commit is in progress, by the same clock; 0 if none is.
     commit_since: AtomicU64,
 }
 

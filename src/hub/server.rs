@@ -2,7 +2,7 @@
 //! arguments and handles no signals; `cli` does.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,16 +12,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_host::WebOrigin;
-use crate::hub::actor::{Actor, now_ms};
+use crate::hub::actor::Actor;
 use crate::hub::backups::Backups;
+use crate::hub::clock::Clock;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::{self, Bounds, Connections};
+use crate::hub::listener::{self, Bounds, Connections, Service};
 use crate::hub::own_pages::OwnPages;
+use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
-use crate::hub::state::store::{Store, StoreError, UnreadRecord};
+use crate::hub::state::store::{Store, StoreError, UnreadRecord, WithoutStore, make_private_dir};
+use crate::hub::tls::certificate::{self, Certificate, TlsFiles};
+use crate::hub::tls::handshake::Handshakes;
 use crate::hub::websocket::TimeLimits;
 use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
@@ -35,18 +39,22 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Options {
     /// The address to listen on, as `address:port`; port 0 takes any free one.
     pub listen: String,
-    /// The folder of `hub.redb` and `hub.sock`; created if missing.
+    /// The folder of `hub.redb` and `hub.sock`.
     pub data_dir: PathBuf,
+    /// What is done where it holds no store.
+    pub absent: WithoutStore,
     /// The timings and limits.
     pub policy: Policy,
-    /// Whether only an admin may register agents. The legacy hub's registration is open.
-    pub closed_registration: bool,
+    /// Who may register agents; `None` for [`Registration::by_default`].
+    pub registration: Option<Registration>,
     /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
     pub public_metrics: bool,
     /// The address at which people open the hub in a browser, if it is told.
     pub public_url: Option<WebOrigin>,
     /// The file of the healing rules, if there is one.
     pub healing: Option<HealingFile>,
+    /// The files of the certificate, if the port speaks TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 /// The reason why a hub could not start, or could not go on.
@@ -74,9 +82,15 @@ pub enum ServeError {
         /// The system's error.
         error: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error("the hub cannot speak TLS: {0}")]
+    Certificate(String),
     /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
     #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
     Commit(StoreError),
+    /// The store was taken away: what was answered might not be found again.
+    #[error("the store was taken away, and nothing more is answered: {0}")]
+    TakenAway(StoreError),
     /// The actor ended without having been told to.
     #[error("the hub's actor ended: {0}; this is a bug")]
     ActorDied(String),
@@ -87,10 +101,11 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, policy, closed_registration, public_metrics, public_url, healing } = options;
-    make_private_dir(&data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
-    let store = open_store(&data_dir).await.map_err(ServeError::Store)?;
-    let stored = store.load().map_err(ServeError::Store)?;
+    let Options { listen, data_dir, absent, policy, registration, public_metrics, public_url, healing, tls } = options;
+    let certificate = tls.as_ref().map(Certificate::read).transpose().map_err(ServeError::Certificate)?.map(Arc::new);
+    let store = open_store(&data_dir, absent).await?;
+    let clock = Clock::default();
+    let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
     for UnreadRecord { table, key, bytes, why } in &stored.unread {
         tracing::error!(
             table,
@@ -108,11 +123,12 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
 
     let store = Arc::new(store);
     let backups = Backups::new(&store);
-    let mut state = HubState::load(stored, policy, now_ms());
+    let mut state = HubState::load(stored, policy, clock);
     if let Some(file) = &healing {
-        healing_file::load(&file.path, &mut state, now_ms());
+        let now_ms = state.clock.now_ms();
+        healing_file::load(&file.path, &mut state, now_ms);
     }
-    let (actor, handle) = Actor::new(state, store);
+    let (actor, handle) = Actor::new(state, Arc::clone(&store));
     let actor = spawn_actor(actor, stop.clone());
 
     let bounds = bounds(&policy, fd_limit::max_open_files());
@@ -123,25 +139,48 @@ pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), Serv
             silence: Duration::from_millis(policy.silence_timeout_ms),
             identify: Duration::from_millis(policy.identify_timeout_ms),
         },
-        closed: closed_registration,
+        registration: registration.unwrap_or_else(|| default_registration(address.ip())),
         public_metrics,
+        certificate: certificate.clone(),
         own_pages: OwnPages {
             checks_host: address.ip().to_canonical().is_loopback() || public_url.is_some(),
             public_url,
         },
         connections: connections.clone(),
-        ..App::new(handle.clone(), data_dir, backups, stop.clone())
+        ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
     };
     let sockets = app.sockets.clone();
     if let Some(file) = healing {
         sockets.spawn(healing_file::watch(file, handle, stop.clone()));
     }
+    if let Some((files, certificate)) = tls.zip(certificate.clone()) {
+        sockets.spawn(certificate::watch(files, certificate, stop.clone()));
+    }
     let router = router(Arc::new(app));
     sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
-    let http = listener::start(listener, router, connections, bounds.request, stop.clone())
+    let service = Service { request_timeout: bounds.request, tls: certificate.map(Handshakes::new) };
+    let http = listener::start(listener, router, connections, service, stop.clone())
         .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
-    finish(actor, http, sockets, stop).await
+    let ended = finish(actor, http, sockets, stop).await;
+    if let Err(ServeError::TakenAway(why)) = &ended {
+        store.leave_word(&data_dir, why);
+    }
+    ended
+}
+
+/// Returns who may register agents where nothing is said, and warns where that will change.
+fn default_registration(listens_on: IpAddr) -> Registration {
+    let (registration, changes) = Registration::by_default(listens_on);
+    match changes {
+        Changes::No => {}
+        Changes::InTheNextVersion => tracing::warn!(
+            "anyone who reaches this hub can register an agent; the next version will ask for an invitation \
+             (agentcom-hub invite): start it with --registration invite to have that now, or with --registration open to \
+             keep it as it is"
+        ),
+    }
+    registration
 }
 
 /// Starts the actor on a thread of its own: its commits block.
@@ -163,14 +202,15 @@ impl OfflineHub {
     ///
     /// # Errors
     /// [`ServeError`]; `Store(Locked)` if a hub or another command has the store.
-    pub fn start(data_dir: &Path) -> Result<Self, ServeError> {
-        let store = Store::open(data_dir).map_err(ServeError::Store)?;
-        let stored = store.load().map_err(ServeError::Store)?;
+    pub fn start(data_dir: &Path, absent: WithoutStore) -> Result<Self, ServeError> {
+        let store = Store::open(data_dir, absent).map_err(ServeError::Store)?;
+        let clock = Clock::default();
+        let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
         let own_socket = admin_socket::bind(data_dir)
             .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
         let store = Arc::new(store);
         let backups = Backups::new(&store);
-        let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, now_ms()), store);
+        let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, clock), store);
         let stop = CancellationToken::new();
         let actor = spawn_actor(actor, stop.clone());
         let router = router(Arc::new(App::new(handle, data_dir.to_owned(), backups, stop.clone())));
@@ -229,6 +269,7 @@ async fn finish(
     match ended {
         Ok(Ok(())) if stop_requested => Ok(()),
         Ok(Ok(())) => Err(ServeError::ActorDied("it was not told to".to_owned())),
+        Ok(Err(error @ StoreError::TakenAway { .. })) => Err(ServeError::TakenAway(error)),
         Ok(Err(error)) => Err(ServeError::Commit(error)),
         Err(error) => Err(ServeError::ActorDied(error.to_string())),
     }
@@ -244,20 +285,17 @@ async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
     })
 }
 
-async fn open_store(data_dir: &Path) -> Result<Store, StoreError> {
+async fn open_store(data_dir: &Path, absent: WithoutStore) -> Result<Store, ServeError> {
+    if absent != WithoutStore::Refuse {
+        make_private_dir(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.to_owned(), error })?;
+    }
     let started_at = Instant::now();
     loop {
-        match Store::open(data_dir) {
+        match Store::open(data_dir, absent) {
             Err(StoreError::Locked(_)) if started_at.elapsed() < LOCK_TIMEOUT => {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
-            other => return other,
+            other => return other.map_err(ServeError::Store),
         }
     }
-}
-
-/// Creates a folder of mode 0700: it holds the tokens' hashes and every result.
-pub fn make_private_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }

@@ -10,8 +10,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 
-use crate::hub::guarded_stream::Guarded;
 use crate::hub::message_stream::MessageStream;
+use crate::hub::tls::stream::Stream;
 
 /// What the protocol appends to the client's key.
 const PROTOCOL_ID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -51,8 +51,8 @@ impl Upgrade {
     }
 
     /// Waits until the answer is written, and returns the messages of the stream; `None` if the connection broke.
-    pub(super) async fn messages(self, max_message_bytes: usize) -> Option<MessageStream<Guarded>> {
-        let parts = self.0.await.ok()?.downcast::<TokioIo<Guarded>>().ok()?;
+    pub(super) async fn messages(self, max_message_bytes: usize) -> Option<MessageStream<Stream>> {
+        let parts = self.0.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
         Some(MessageStream::new(parts.io.into_inner(), &parts.read_buf, max_message_bytes))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::steady_clock;
 use crate::hub::metrics::recorder::Recorder;
 use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::Changes;
@@ -29,12 +30,11 @@ impl WatchedStore {
         before: &View,
         changes: &Changes<'_>,
         aside: &StateChanges,
-        now_ms: u64,
     ) -> Result<(), StoreError> {
         let began = Instant::now();
-        self.pulse.commit_begins(now_ms);
+        self.pulse.commit_begins(steady_clock::now_ms());
         if self.store.commit(changes, aside)? {
-            self.recorder.committed(before, changes, began.elapsed(), self.store.path());
+            self.recorder.committed(before, changes, began.elapsed(), self.store.bytes());
         }
         self.pulse.commit_ended();
         Ok(())

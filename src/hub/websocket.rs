@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::actor::{Handle, ToSocket, now_ms};
-use crate::hub::guarded_stream::Guarded;
+use crate::common::wall_clock::now_ms;
+use crate::hub::actor::{Handle, ToSocket};
 use crate::hub::listener::{Origin, TURN};
 use crate::hub::message_stream::{Message, MessageStream, ReadError};
 use crate::hub::not_unicode;
 use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::inventory::close::Closing;
+use crate::hub::tls::stream::Stream;
 use crate::hub::upgrade::Upgrade;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::{HubError, HubFrame, Identify, JsonText, SidecarFrame, task_named_in};
@@ -118,7 +119,7 @@ impl From<&End> for Closing {
 }
 
 struct Session {
-    messages: MessageStream<Guarded>,
+    messages: MessageStream<Stream>,
     conn: ConnId,
     actor: Handle,
     /// The sender for the actor, handed over at identify. It is the only one, so the actor ends the session by dropping
@@ -153,6 +154,7 @@ impl Session {
                 order = orders.recv() => match order {
                     Some(ToSocket::Frame(text, receipt)) => Box::pin(self.write(text, receipt)).await,
                     Some(ToSocket::Close(code, reason)) => Err(End::Close(code, reason.into())),
+                    None if stop.is_cancelled() => Err(hub_stopping()),
                     None => Err(End::Close(1008, Cow::Borrowed("too slow: frames were not read"))),
                 },
                 () = &mut alarm => {
@@ -291,6 +293,7 @@ impl Session {
     async fn answer_close(&mut self) {
         // A peer that has gone already needs no answer.
         let _ = self.messages.send_close(1000, "", CLOSE_TIMEOUT).await;
+        self.messages.end().await;
     }
 
     /// Sends a close frame and gives the peer a moment to answer, so that it sees a close and not a reset.
@@ -304,6 +307,7 @@ impl Session {
         };
         // A peer that does not answer in time is dropped.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        self.messages.end().await;
     }
 }
 

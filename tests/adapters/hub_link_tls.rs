@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentcom::sidecar::hub_connection::{
-    ClientCertificate, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, HubConnection, Roots, TlsOptions,
+    ClientCertificate, Closed, ConnectionConfig, ConnectionEvent, ConnectionEventKind, HubConnection, Roots, SetBy,
+    TlsOptions,
 };
 use futures_util::StreamExt;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
@@ -83,6 +84,9 @@ fn trusting(certificate: &rustls::pki_types::CertificateDer<'static>) -> rustls:
 fn link(url: &str, roots: Roots) -> (HubConnection, mpsc::Receiver<ConnectionEvent>) {
     let (tx, events) = mpsc::channel(16);
     let mut config = ConnectionConfig::new(url);
+    if let Roots::File(_) = roots {
+        config.transport.tls.set_by = SetBy::Keys;
+    }
     config.transport.tls.roots = roots;
     (HubConnection::new(config, tx), events)
 }
@@ -225,7 +229,7 @@ async fn a_client_certificate_is_shown_to_a_hub_that_demands_one() {
     let with = |client: Option<ClientCertificate>| {
         let (tx, events) = mpsc::channel(16);
         let mut config = ConnectionConfig::new(&hub.url);
-        config.transport.tls = TlsOptions { roots: roots(), client, has_keys: true };
+        config.transport.tls = TlsOptions { roots: roots(), client, set_by: SetBy::Keys };
         (HubConnection::new(config, tx), events)
     };
     let (mut link, mut events) = with(None);

@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use crate::support::{Hub, Peer, folder, hub_command, identify, run, token};
+use crate::support::{Hub, Peer, first_token, folder, hub_command, identify, run, token};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -74,7 +74,7 @@ async fn replace_makes_a_token_and_revokes_the_others_in_one_step() {
 #[test]
 fn tokens_are_listed_and_revoked_without_a_hub_too_and_never_shown() {
     let dir = folder();
-    let secrets = [token(dir.path(), "a", false), token(dir.path(), "ops", true)];
+    let secrets = [first_token(dir.path(), "a"), token(dir.path(), "ops", true)];
     let output = cli(&dir, &["list"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), 2, "{text}");

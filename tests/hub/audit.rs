@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::roles::token_of;
-use crate::support::{Hub, Peer, folder, hub_command, run, token};
+use crate::support::{Hub, Peer, first_token, folder, hub_command, run};
 
 fn audit(dir: &TempDir, args: &[&str]) -> Output {
     hub_command().arg("audit").args(args).arg("--data").arg(dir.path()).output().unwrap()
@@ -47,9 +47,9 @@ async fn what_was_answered_is_in_it_after_a_crash() {
 #[tokio::test]
 async fn every_act_is_in_it_and_no_secret_is() {
     let dir = folder();
-    let before = token(dir.path(), "early", false);
+    let before = first_token(dir.path(), "early");
     let hub = Hub::start(&dir, &[]);
-    let a = hub.register("a").await;
+    let a = hub.register_openly("a").await;
     let (_, made) = hub.admin("POST", "/api/admin/tokens", json!({"agent_id": "v", "role": "viewer"})).await;
     let (_, reset) = hub.admin("POST", "/api/admin/agents/a/reset-token", Value::Null).await;
     let (_, invited) = hub.admin("POST", "/api/v1/invitations", json!({"uses": 2})).await;
@@ -104,7 +104,7 @@ async fn it_is_read_in_pages_by_who_what_and_when() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
     for n in 0..7 {
-        hub.register(&format!("a{n}")).await;
+        hub.register_openly(&format!("a{n}")).await;
     }
     let mut seen = Vec::new();
     let mut path = "/api/v1/audit?action=agent_registered&limit=3".to_owned();

@@ -55,7 +55,11 @@ fn a_token_that_could_not_be_stored_is_not_printed() {
     // There is room for the empty store and hardly more.
     let mut made = 0;
     let failed = loop {
-        let output = limited(100).args(["token", &format!("agent-{made}"), "--data"]).arg(dir.path()).output().unwrap();
+        let output = limited(100)
+            .args(["token", &format!("agent-{made}"), "--init", "--data"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
         if !output.status.success() {
             break output;
         }

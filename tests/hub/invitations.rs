@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Hub, PATIENCE, folder, hub_command};
+use crate::support::{Hub, PATIENCE, first_token, folder, hub_command};
 
 const REGISTER: &str = "/api/onboard/register";
 
@@ -96,6 +96,7 @@ async fn a_hundred_at_once_are_as_many_as_it_is_for() {
 #[tokio::test]
 async fn the_command_makes_lists_and_revokes_them_with_a_hub_and_without() {
     let dir = folder();
+    first_token(dir.path(), "first");
     let before = code(&invite(&dir, &["a", "--expires", "2d"]));
     let hub = Hub::start(&dir, &["--closed-registration"]);
     let many = code(&invite(&dir, &["--uses", "3"]));

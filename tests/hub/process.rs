@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Hub, Peer, folder, hub_command, run, run_token, token};
+use crate::support::{Hub, Peer, first_token, folder, hub_command, run, run_token, token};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_name_that_looks_like_another_is_refused() {
 #[tokio::test]
 async fn a_token_works_whether_it_was_made_before_the_hub_ran_or_while_it_runs() {
     let dir = folder();
-    let before = token(dir.path(), "early", false);
+    let before = first_token(dir.path(), "early");
     let hub = Hub::start(&dir, &[]);
     let during = token(dir.path(), "late", false);
     for (name, token) in [("early", &before), ("late", &during)] {
@@ -183,7 +183,7 @@ async fn tokens_made_while_a_hub_starts_all_work() {
     let makers: Vec<_> = (0..6)
         .map(|n| {
             let path = path.clone();
-            std::thread::spawn(move || token(&path, &format!("agent-{n}"), false))
+            std::thread::spawn(move || first_token(&path, &format!("agent-{n}")))
         })
         .collect();
     let hub = Hub::start(&dir, &[]);
@@ -198,12 +198,12 @@ async fn tokens_made_while_a_hub_starts_all_work() {
 async fn the_data_dir_and_the_private_door_are_private() {
     let outer = folder();
     let data = outer.path().join("data");
-    let output = run_token(&data, "ops", true);
+    let output = hub_command().args(["token", "ops", "--admin", "--init", "--data"]).arg(&data).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
     let dir = folder();
     let _hub = Hub::start(&dir, &[]);
-    for file in ["hub.sock", "hub.redb"] {
+    for file in ["hub.sock", "hub.redb", "hub.redb.made"] {
         let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
@@ -262,14 +262,30 @@ async fn the_first_registration_wins() {
 async fn a_registered_agent_learns_the_urls_that_it_reached_the_hub_by() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
-    for (n, (head, ws, api)) in [
-        ("host: hub.example:4000\r\n", "ws://hub.example:4000/ws".to_owned(), "http://hub.example:4000".to_owned()),
+    let public_dir = folder();
+    let public = Hub::start(&public_dir, &["--public-url", "https://hub.example/"]);
+    for (n, (hub, head, ws, api)) in [
         (
+            &hub,
+            "host: hub.example:4000\r\n",
+            "ws://hub.example:4000/ws".to_owned(),
+            "http://hub.example:4000".to_owned(),
+        ),
+        (
+            &hub,
             "host: hub.example\r\nx-forwarded-proto: https\r\n",
             "wss://hub.example/ws".to_owned(),
             "https://hub.example".to_owned(),
         ),
-        ("host: a\"b\r\n", format!("ws://{}/ws", hub.address), format!("http://{}", hub.address)),
+        (&hub, "host: a\"b\r\n", format!("ws://{}/ws", hub.address), format!("http://{}", hub.address)),
+        (&public, "host: hub.example\r\n", "wss://hub.example/ws".to_owned(), "https://hub.example".to_owned()),
+        (
+            &public,
+            "host: 127.0.0.1:4000\r\nx-forwarded-for: 192.0.2.1\r\n",
+            "wss://hub.example/ws".to_owned(),
+            "https://hub.example".to_owned(),
+        ),
+        (&public, "host: localhost:4000\r\n", "ws://localhost:4000/ws".to_owned(), "http://localhost:4000".to_owned()),
     ]
     .into_iter()
     .enumerate()

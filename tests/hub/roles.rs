@@ -94,6 +94,17 @@ const V1_ROUTES: &[Row] = &[
     ("GET", "/api/v1/backup", "", ADMINS),
 ];
 
+/// Where an agent that registered openly is let in, beside the routes that are for anybody: nothing of another's is there.
+const OPENLY: &[(&str, &str)] = &[
+    ("GET", "/api/tasks"),
+    ("GET", "/api/tasks/dead-letter"),
+    ("GET", "/api/v1/tasks"),
+    ("GET", "/api/v1/restarts/{id}"),
+    ("GET", "/api/v1/me"),
+    ("POST", "/api/tasks"),
+    ("POST", "/api/v1/tasks"),
+];
+
 /// Those whose answer to who is let in is no JSON, or never ends.
 const NOT_JSON: &[&str] = &["/metrics", "/api/v1/events", "/api/v1/backup"];
 
@@ -102,24 +113,25 @@ async fn every_route_lets_every_role_do_what_it_may_and_no_more() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
     let [viewer, operator, admin] = ["viewer", "operator", "admin"].map(|role| token_of(dir.path(), role, role, &[]));
-    let agent = hub.register("a").await;
+    let (agent, stray) = (hub.register("a").await, hub.register_openly("stray").await);
     hub.register("taken").await;
     let task = hub.submit(json!({"description": "d", "needed_capabilities": ["none"]})).await;
     let tokens = [("nobody", None), ("viewer", Some(&viewer)), ("operator", Some(&operator)), ("admin", Some(&admin))];
     for (method, path, body, lets_in) in ROUTES.iter().chain(V1_ROUTES) {
+        let lets_in = lets_in.iter().copied().chain([lets_in[0] || OPENLY.contains(&(*method, *path))]);
         let id = if path.contains("/tasks/") { &task } else { "nobody" };
         let path = path.replace("{id}", id).replace("{agent_id}", "nobody");
         let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
-        let callers = tokens.iter().copied().chain([("agent", Some(&agent))]);
+        let callers = tokens.iter().copied().chain([("agent", Some(&agent)), ("stray", Some(&stray))]);
         for ((role, token), lets_in) in callers.zip(lets_in) {
-            if *lets_in && NOT_JSON.contains(&path.as_str()) {
+            if lets_in && NOT_JSON.contains(&path.as_str()) {
                 assert_eq!(status_of(&hub, &path, token).await, 200, "{path} by {role}");
                 continue;
             }
             let (status, answer) = hub.request(method, &path, token.map(String::as_str), body.clone()).await;
             let refused = if token.is_none() { 401 } else { 403 };
-            assert_eq!(status != refused, *lets_in, "{method} {path} by {role}: {status} {answer}");
-            assert!(*lets_in || answer["hint"].is_string() || answer["detail"].is_string(), "{answer}");
+            assert_eq!(status != refused, lets_in, "{method} {path} by {role}: {status} {answer}");
+            assert!(lets_in || answer["hint"].is_string() || answer["detail"].is_string(), "{answer}");
             assert_eq!(status == 403, answer["needed_role"].is_string(), "{method} {path} by {role}: {answer}");
         }
     }

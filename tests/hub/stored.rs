@@ -235,7 +235,7 @@ async fn a_task_that_an_older_hub_took_is_read_and_handed_out_as_deep_as_a_sidec
 }
 
 #[tokio::test]
-async fn a_store_with_damaged_pages_or_none_is_told_of() {
+async fn a_store_with_damaged_pages_is_told_of() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
     hub.submit(json!({"description": "before"})).await;
@@ -259,8 +259,4 @@ async fn a_store_with_damaged_pages_or_none_is_told_of() {
         }
     }
     assert!(refused > 0);
-    std::fs::write(&path, "").unwrap();
-    let said = said_at_start(dir.path());
-    let told = |line: &Value| line["level"] == "ERROR" && line["message"].as_str().unwrap().contains("empty file");
-    assert!(said.iter().any(told), "{said:?}");
 }

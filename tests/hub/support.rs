@@ -21,7 +21,20 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn hub_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
-    for name in ["LISTEN", "DATA", "LOG_LEVEL", "URL", "TOKEN_FILE", "HEALING", "PUBLIC_URL"] {
+    for name in [
+        "LISTEN",
+        "DATA",
+        "LOG_LEVEL",
+        "URL",
+        "TOKEN_FILE",
+        "CA_FILE",
+        "HEALING",
+        "TLS_CERT",
+        "TLS_KEY",
+        "REGISTRATION",
+        "NO_INIT",
+        "PUBLIC_URL",
+    ] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
     command.env_remove("COLUMNS");
@@ -47,6 +60,16 @@ impl Hub {
             // Reads to the end, so that the hub never waits for us.
             std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
         })
+    }
+
+    /// The same with what it logs from then on.
+    pub fn start_heard(dir: &TempDir, flags: &[&str]) -> (Self, mpsc::Receiver<Value>) {
+        let (sender, lines) = mpsc::channel();
+        let hub = Self::spawn(hub_command(), dir, flags, Stdio::inherit(), |stdout| {
+            let told = move |line: String| _ = sender.send(serde_json::from_str(&line).unwrap());
+            std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(told));
+        });
+        (hub, lines)
     }
 
     /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
@@ -167,8 +190,18 @@ impl Hub {
         (status, body)
     }
 
+    /// The token of an agent that an admin registers.
     pub async fn register(&self, agent_id: &str) -> String {
-        let (status, body) = self.request("POST", "/api/onboard/register", None, json!({"agent_id": agent_id})).await;
+        self.register_by(agent_id, Some(&self.admin)).await
+    }
+
+    /// The token of an agent that registers by itself, as at the legacy hub.
+    pub async fn register_openly(&self, agent_id: &str) -> String {
+        self.register_by(agent_id, None).await
+    }
+
+    async fn register_by(&self, agent_id: &str, admin: Option<&str>) -> String {
+        let (status, body) = self.request("POST", "/api/onboard/register", admin, json!({"agent_id": agent_id})).await;
         assert_eq!(status, 201, "{body}");
         body["token"].as_str().unwrap().to_owned()
     }
@@ -259,9 +292,17 @@ pub fn run_token(dir: &Path, name: &str, admin: bool) -> Output {
 }
 
 pub fn token(dir: &Path, name: &str, admin: bool) -> String {
-    let output = run_token(dir, name, admin);
+    printed_token(&run_token(dir, name, admin))
+}
+
+/// A token of a folder that no hub may have run on yet.
+pub fn first_token(dir: &Path, name: &str) -> String {
+    printed_token(&hub_command().args(["token", name, "--init", "--data"]).arg(dir).output().unwrap())
+}
+
+fn printed_token(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().split_whitespace().last().unwrap().to_owned()
+    String::from_utf8_lossy(&output.stdout).split_whitespace().last().unwrap().to_owned()
 }
 
 /// One end of a WebSocket that says exactly what it is told.
@@ -285,14 +326,24 @@ impl Peer {
         Self { socket }
     }
 
+    /// A peer on a socket that the test opened.
+    pub fn on(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket }
+    }
+
     /// Connects and identifies; `more` is merged into the identify frame.
     pub async fn join(hub: &Hub, agent_id: &str, token: &str, more: Value) -> Self {
-        let mut peer = Self::connect(hub).await;
+        Self::connect(hub).await.identified(agent_id, token, more).await
+    }
+
+    /// The same on a socket that is open.
+    pub async fn identified(mut self, agent_id: &str, token: &str, more: Value) -> Self {
+        let peer = &mut self;
         peer.say(identify(agent_id, token, more)).await;
         let identified = peer.expect("identified").await;
         assert_eq!(identified["agent_id"], agent_id);
         assert_eq!(identified["features"], json!(["restart.v2", "task_rejected", "cordon", "task_reassign"]));
-        peer
+        self
     }
 
     pub async fn say(&mut self, frame: Value) {

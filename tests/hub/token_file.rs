@@ -27,7 +27,7 @@ async fn the_token_is_in_a_private_file_and_not_on_stdout() {
     let dir = folder();
     // The data folder is made for it, before a hub ever ran.
     let (data, before) = (dir.path().join("data"), dir.path().join("data/before"));
-    let output = out(hub_command(), &data, &before, &[]);
+    let output = out(hub_command(), &data, &before, &["--init"]);
     assert!(output.status.success(), "{output:?}");
     let hub_dir = folder();
     let hub = Hub::start(&hub_dir, &[]);
@@ -99,6 +99,9 @@ fn a_hub_that_makes_none_leaves_no_file() {
 
     // One that is older makes a token of its own.
     let dir = folder();
+    assert!(out(hub_command(), dir.path(), &dir.path().join("first"), &["--init"]).status.success());
+    // The command's own, from before.
+    let _ = std::fs::remove_file(dir.path().join("hub.sock"));
     let door = UnixListener::bind(dir.path().join("hub.sock")).unwrap();
     let older = std::thread::spawn(move || {
         let (mut stream, _) = door.accept().unwrap();

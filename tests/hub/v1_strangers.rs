@@ -36,7 +36,7 @@ async fn a_parameter_that_a_route_does_not_have_is_refused_before_anything_is_do
 async fn nobody_takes_the_name_of_who_needs_no_token() {
     let dir = folder();
     let hub = Hub::start(&dir, &[]);
-    for name in ["uid:0", "uid:1000", "invitation:1", "unauthenticated"] {
+    for name in ["uid:0", "uid:1000", "invitation:1", "rule:disk", "unauthenticated"] {
         let (status, answer) = hub.request("POST", "/api/onboard/register", None, json!({"agent_id": name})).await;
         assert_eq!((status, &answer["errors"][0]["error"]), (422, &json!("reserved")), "{answer}");
         let (status, _) = hub.admin("POST", "/api/v1/tokens", json!({"agent_id": name})).await;

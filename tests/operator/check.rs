@@ -283,6 +283,11 @@ fn folders_that_cannot_be_used_are_problems() {
     agent.configure("results_dir", json!("./file"));
     let found = Found::of(&agent);
     assert_eq!((found.code, found.one("results").0.as_str()), (Some(69), "problem"));
+    fs::write(agent.path("queue.wake"), "").unwrap();
+    let found = Found::of(&agent);
+    let (level, said, todo) = found.one("state");
+    assert!(level == "problem" && said.contains("no agent can be woken"), "{said}");
+    assert!(todo.contains("move it away"), "{todo}");
     agent.configure("queue_file", json!("./file/state/queue.json"));
     let found = Found::of(&agent);
     assert_eq!((found.code, found.one("state").0.as_str()), (Some(74), "problem"));

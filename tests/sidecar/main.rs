@@ -17,6 +17,7 @@ mod kills;
 mod late;
 mod legacy_hub_double;
 mod link;
+mod over_tls;
 mod process;
 mod refused;
 mod restart;

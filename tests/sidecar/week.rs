@@ -227,6 +227,14 @@ fn words(line: &str) -> Vec<String> {
 const ON_THE_WAY: [&str; 5] =
     [": is told to restart", ": is back after ", ": restarted, ", ": running; ", ": the canary is under way; "];
 
+/// The line without how many targets are through, which a watcher says where an event tells it of a target before a look does.
+fn without_count(line: &str) -> &str {
+    match line.rsplit_once(" (") {
+        Some((rest, count)) if count.ends_with(" are through)") => rest,
+        _ => line,
+    }
+}
+
 /// The text without what watchers of a rollout tell on the way; the rest of each in one order.
 fn settled(text: &str) -> String {
     let (mut settled, mut watched) = (String::new(), None::<Vec<&str>>);
@@ -237,7 +245,7 @@ fn settled(text: &str) -> String {
         }
         match &mut watched {
             Some(_) if ON_THE_WAY.iter().any(|part| line.contains(part)) => {}
-            Some(lines) => lines.push(line),
+            Some(lines) => lines.push(without_count(line)),
             None => settled += &format!("{line}\n"),
         }
         if line.starts_with("$ ") && (line.contains("rollout watch") || line.contains("--watch")) {

@@ -195,7 +195,7 @@ async function registerAgent(hub, port) {
   if (!token) {
     const { status, body } = await hub.call('POST', '/api/onboard/register', { agent_id: AGENT });
     // 409: registered by an earlier run whose config is gone.
-    token = status === 201 ? body.token : Hub.newToken(AGENT);
+    token = status === 201 ? body.token : Hub.newToken(AGENT, '--replace');
   }
   const script = path.join(TOP, 'tests', 'support', 'agent.sh');
   const config = {

@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use agentcom::hub::actor::{Actor, Handle, now_ms};
+use agentcom::common::wall_clock::now_ms;
+use agentcom::hub::actor::{Actor, Handle};
 use agentcom::hub::hub_state::{HubState, Snapshot};
 use agentcom::hub::scheduler::Scheduler;
 use agentcom::hub::scheduler::agents::ConnId;
@@ -25,7 +26,7 @@ use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Submission};
 use agentcom::hub::state::roles::Role;
 use agentcom::hub::state::settings::Settings;
-use agentcom::hub::state::store::Store;
+use agentcom::hub::state::store::{Store, WithoutStore};
 use agentcom::hub::state::tokens::{Principal, TokenSelector, Tokens};
 use agentcom::protocol::schema::{Incoming, read_frame};
 use agentcom::protocol::{
@@ -162,7 +163,7 @@ impl Fleet {
             let empty = HubState::new(Scheduler::default(), Tokens::default(), Settings::default(), Vec::new());
             let state = std::mem::replace(&mut **state, empty);
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
-            let (actor, handle) = Actor::new(state, Store::open(folder).unwrap());
+            let (actor, handle) = Actor::new(state, Store::open(folder, WithoutStore::Make).unwrap());
             let stop = CancellationToken::new();
             runtime.spawn(actor.run(stop.clone()));
             self.hub = Hub::Actor(handle, runtime, stop);

@@ -259,7 +259,7 @@ async function main() {
     const built = spawnSync('cargo', ['build', '--release', '--quiet', '--bins'], { cwd: TOP, stdio: 'inherit' });
     if (built.status !== 0) throw new Error('cargo build failed');
   }
-  const token = output(HUB, ['token', 'admin', '--admin', '--data', at('hub')]).split(/\s+/).pop();
+  const token = output(HUB, ['token', 'admin', '--admin', '--init', '--data', at('hub')]).split(/\s+/).pop();
   const worker = output(HUB, ['token', 'worker', '--data', at('hub')]).split(/\s+/).pop();
   const { pid } = start(HUB, ['serve', '--listen', '127.0.0.1:0', '--data', at('hub')], BASE);
   const address = await until('the hub', () => (/listening[^\n]*?(127\.0\.0\.1:[1-9]\d*)/.exec(fs.readFileSync(at('log'), 'utf8')) || [])[1]);

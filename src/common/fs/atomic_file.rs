@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tempfile::NamedTempFile;
+
 use crate::common::crash_points::crash_point;
 use crate::common::fs::regular_file::{self, Unsuitable};
 
@@ -78,6 +80,9 @@ fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
         "; this user's disk quota is used up".to_owned()
     } else if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
         format!("; {folder} is read-only: remount it, or set `queue_file` elsewhere")
+    } else if source.kind() == io::ErrorKind::PermissionDenied && operation == Operation::Read {
+        "; it must belong to the user that runs this process (`chown`), if another one, such as root, ran it before"
+            .to_owned()
     } else if source.kind() == io::ErrorKind::PermissionDenied {
         format!("; give the user that runs this process write permission on {folder}")
     } else if source.kind() == io::ErrorKind::NotADirectory {
@@ -97,27 +102,29 @@ fn advice(path: &Path, operation: Operation, source: &io::Error) -> String {
 
 /// Writes `bytes` to `path` atomically: a temporary file (mode 0600) in the same folder, fsync, rename, fsync of the
 /// folder. After `Ok` the bytes survive a power cut; after `Err` the file has its old content, or, if the folder's
-/// fsync failed, the new. A symbolic link is followed to its target, and a missing folder is created.
+/// fsync failed, the new. A symbolic link is followed to its target, and a missing folder is created. What is there and
+/// is no file (a device, a named pipe) is not replaced.
 ///
 /// # Errors
-/// [`DurableError`]: disk full, read-only, permission, a loop of links.
+/// [`DurableError`]: disk full, read-only, permission, a loop of links, something that is no file.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+    write(path, bytes).map(drop)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<File, DurableError> {
     let target = resolve(path)?;
     let failed = |operation| {
         let path = target.clone();
         move |source| DurableError { path, operation, source }
     };
+    regular_file::check(&target).map_err(|unsuitable| failed(Operation::Replace)(unsuitable.into()))?;
     let folder = folder_of(&target);
-    let (prefix, suffix) = temporary_name(&target);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(suffix);
     crash_point!("before the temporary file");
-    // tempfile's default mode is 0600, as required for a file with task texts.
-    let mut temporary = match builder.tempfile_in(folder) {
+    let mut temporary = match temporary_beside(&target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(folder).map_err(failed(Operation::CreateFolder))?;
             crash_point!("after creating the folder");
-            builder.tempfile_in(folder)
+            temporary_beside(&target)
         }
         other => other,
     }
@@ -127,24 +134,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
     crash_point!("after its text, before fsync");
     temporary.as_file().sync_all().map_err(failed(Operation::Sync))?;
     crash_point!("after fsync, before the rename");
-    temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
+    let written = temporary.persist(&target).map_err(|error| failed(Operation::Replace)(error.error))?;
     crash_point!("after the rename, before the folder's fsync");
     sync_folder(folder).map_err(failed(Operation::Sync))?;
     crash_point!("after the folder's fsync");
-    Ok(())
+    Ok(written)
 }
 
-/// Writes as [`write_atomic`], unless there are more than `max_bytes`: a larger file could not be read again.
+/// Writes as [`write_atomic`], unless there are more than `max_bytes`: a larger file could not be read again. Returns the
+/// file, which others may have replaced since.
 ///
 /// # Errors
 /// As [`write_atomic`], and [`Unsuitable::TooLarge`].
-pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<(), DurableError> {
+pub fn write_atomic_up_to(max_bytes: u64, path: &Path, bytes: &[u8]) -> Result<File, DurableError> {
     match bytes.len() as u64 {
         bytes if bytes > max_bytes => {
             let source = Unsuitable::TooLarge { bytes, max_bytes }.into();
             Err(DurableError { path: path.to_owned(), operation: Operation::Write, source })
         }
-        _ => write_atomic(path, bytes),
+        _ => write(path, bytes),
     }
 }
 
@@ -299,11 +307,19 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Creates an empty file of mode 0600 (it may hold task texts) beside `target`, for what gets that name once it is whole. One
+/// that a killed process left is removed by [`remove_leftovers`].
+pub(crate) fn temporary_beside(target: &Path) -> io::Result<NamedTempFile> {
+    let (prefix, suffix) = temporary_name(target);
+    tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder_of(target))
+}
+
 fn temporary_name(target: &Path) -> (String, &'static str) {
     (format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy()), ".tmp")
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+/// Flushes a folder: the names in it survive a power cut.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -3,21 +3,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier as _;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
-use crate::common::fs::regular_file;
-use crate::common::wall_clock::now_ms;
-
-/// The most that is read of a certificate or key file, bytes: a bundle of all public authorities has some 250 kB.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+use crate::common::certificates::{provider, read_certificates, read_pair};
 
 /// The certificate authorities that a hub is checked against.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +38,31 @@ pub struct TlsOptions {
     pub roots: Roots,
     /// The certificate that is shown to a hub that asks for one.
     pub client: Option<ClientCertificate>,
-    /// Whether the two are config keys (`ca_file`), which advice may name.
-    pub has_keys: bool,
+    /// What the two are set by.
+    pub set_by: SetBy,
+}
+
+/// What the authorities and the client certificate are set by, for messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SetBy {
+    /// The environment: there is nothing else.
+    #[default]
+    Environment,
+    /// Config keys.
+    Keys,
+    /// An option of a command, which has no client certificate.
+    Option,
+}
+
+impl SetBy {
+    /// Returns what a file with authorities is named in.
+    pub fn authorities(self) -> &'static str {
+        match self {
+            Self::Environment => "SSL_CERT_FILE",
+            Self::Keys => "`ca_file`",
+            Self::Option => "`--ca-file`",
+        }
+    }
 }
 
 /// Returns the TLS configuration of a connection.
@@ -67,7 +80,7 @@ pub async fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, St
 fn build(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
     let roots = match &options.roots {
         Roots::Only(roots) => Arc::clone(roots),
-        Roots::File(path) => read_authorities(path)?.0,
+        Roots::File(path) => read_authorities(options.set_by.authorities(), path)?.0,
         Roots::Native => native_roots()?,
     };
     let config = ClientConfig::builder_with_provider(provider())
@@ -82,12 +95,6 @@ fn build(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
         }
     };
     Ok(Arc::new(config))
-}
-
-/// Returns the provider of TLS, which is passed explicitly, not installed process-wide: no other part of the process is
-/// affected.
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn native_roots() -> Result<Arc<RootCertStore>, String> {
@@ -105,15 +112,18 @@ fn native_roots() -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(store))
 }
 
-/// Reads the authorities of `ca_file`: for checking, and as they stand there.
+/// Reads the authorities of a file, which `named_in` names: for checking, and as they stand there.
 ///
 /// # Errors
 /// The file is unusable, with what to do.
-pub fn read_authorities(path: &Path) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), String> {
-    let certificates = read_certificates("ca_file", path)?;
+pub fn read_authorities(
+    named_in: &str,
+    path: &Path,
+) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), String> {
+    let certificates = read_certificates(named_in, path)?;
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
-        let unusable = |e| format!("`ca_file`: {} holds a certificate that cannot be used: {e}", path.display());
+        let unusable = |e| format!("{named_in}: {} holds a certificate that cannot be used: {e}", path.display());
         store.add(certificate.clone()).map_err(unusable)?;
     }
     Ok((Arc::new(store), certificates))
@@ -126,82 +136,5 @@ pub fn read_authorities(path: &Path) -> Result<(Arc<RootCertStore>, Vec<Certific
 pub fn read_client(
     files: &ClientCertificate,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
-    let ClientCertificate { certificate, key } = files;
-    let chain = read_certificates("client_cert_file", certificate)?;
-    let text = read_file("client_key_file", key)?;
-    let private = PrivateKeyDer::from_pem_slice(&text).map_err(|e| {
-        let begin = "one that begins with -----BEGIN PRIVATE KEY-----, without a passphrase, is expected";
-        format!("`client_key_file`: {} holds no private key in PEM ({e}); {begin}", key.display())
-    })?;
-    CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider()).map_err(|e| {
-        let files = format!("{} and {}", certificate.display(), key.display());
-        if matches!(e, rustls::Error::InconsistentKeys(_)) {
-            format!("`client_key_file` is not the key of `client_cert_file`: {files} do not belong together")
-        } else {
-            format!("`client_cert_file`, `client_key_file`: {files} cannot be used: {e}")
-        }
-    })?;
-    Ok((chain, private))
-}
-
-fn read_certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read_file(key, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|e| format!("`{key}`: {} is no proper PEM: {e}", path.display()))?;
-    if found.is_empty() {
-        let begin = "one or more that begin with -----BEGIN CERTIFICATE----- are expected";
-        return Err(format!("`{key}`: {} holds no certificate in PEM; {begin}", path.display()));
-    }
-    Ok(found)
-}
-
-fn read_file(key: &str, path: &Path) -> Result<Vec<u8>, String> {
-    regular_file::read(path, MAX_FILE_BYTES)
-        .map_err(|e| format!("`{key}`: {} cannot be read: {e}; correct the path or its permissions", path.display()))
-}
-
-/// How long a certificate is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Validity {
-    /// Beyond the time that was asked about.
-    Good,
-    /// Until a time, ms since the epoch, within the time that was asked about.
-    Until(u64),
-    /// No more since a time, ms since the epoch.
-    ExpiredSince(u64),
-    /// Only from a time on, ms since the epoch.
-    From(u64),
-}
-
-/// Returns whether the certificate is good now and `ahead` of now. One that cannot be read counts as good: other checks
-/// report it.
-pub fn validity(certificate: &CertificateDer<'_>, ahead: Duration) -> Validity {
-    let mut store = RootCertStore::empty();
-    // Its own anchor: only the dates are of interest, which are checked first.
-    let Ok(()) = store.add(certificate.clone().into_owned()) else { return Validity::Good };
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build() else {
-        return Validity::Good;
-    };
-    let Ok(any_name) = ServerName::try_from("localhost") else { return Validity::Good };
-    let now = Duration::from_millis(now_ms());
-    let at = |time| {
-        let outcome = verifier.verify_server_cert(certificate, &[], &any_name, &[], UnixTime::since_unix_epoch(time));
-        outcome.err()
-    };
-    let ms = |time: UnixTime| time.as_secs().saturating_mul(1_000);
-    match at(now) {
-        Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            return Validity::ExpiredSince(ms(not_after));
-        }
-        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
-            return Validity::From(ms(not_before));
-        }
-        Some(_) | None => {}
-    }
-    match at(now + ahead) {
-        Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            Validity::Until(ms(not_after))
-        }
-        Some(_) | None => Validity::Good,
-    }
+    read_pair(("`client_cert_file`", &files.certificate), ("`client_key_file`", &files.key))
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-use crate::common::http_client::tls::{Roots, TlsOptions};
+use crate::common::http_client::tls::{Roots, SetBy, TlsOptions};
 use crate::common::wall_clock::utc;
 
 /// The peer in the words of the person who set it up.
@@ -108,19 +108,24 @@ fn bare_name(presented: &str) -> &str {
 /// Returns how to have an authority trusted.
 fn trust(peer: Peer<'_>) -> String {
     let variable = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some());
-    match (&peer.options.roots, peer.options.has_keys) {
-        (Roots::File(path), _) => {
-            format!("put its authority's certificate (PEM) into {}, which `ca_file` names", path.display())
+    let named_in = peer.options.set_by.authorities();
+    match &peer.options.roots {
+        Roots::File(path) => {
+            format!("put its authority's certificate (PEM) into {}, which {named_in} names", path.display())
         }
-        (Roots::Native | Roots::Only(_), has_keys) => {
-            let key = if has_keys { "`ca_file`" } else { "SSL_CERT_FILE" };
+        Roots::Native | Roots::Only(_) => {
             let now = match variable {
                 Some(name) => format!(" ({name} in this process's environment replaces the machine's authorities)"),
                 None => String::new(),
             };
-            format!("put its authority's certificate (PEM) into a file and name that in {key}{now}")
+            format!("put its authority's certificate (PEM) into a file and name that in {named_in}{now}")
         }
     }
+}
+
+/// Returns whether an error page says that the port is one for TLS, as this hub, nginx, Apache and Go word it.
+pub fn speaks_of_tls(body: &str) -> bool {
+    ["HTTPS server", "HTTPS port", "SSL-enabled"].iter().any(|words| body.contains(words))
 }
 
 fn alert_in_words(alert: AlertDescription, e: &rustls::Error) -> String {
@@ -145,7 +150,7 @@ fn is_about_certificate(alert: AlertDescription) -> bool {
 
 fn advice_for_alert(peer: Peer<'_>, alert: AlertDescription) -> String {
     match (&peer.options.client, is_about_certificate(alert) || alert == AlertDescription::HandshakeFailure) {
-        (None, true) if peer.options.has_keys => {
+        (None, true) if peer.options.set_by == SetBy::Keys => {
             "it may demand a client certificate: name one in `client_cert_file` and its key in `client_key_file`"
                 .to_owned()
         }

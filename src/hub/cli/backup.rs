@@ -17,10 +17,10 @@ use crate::common::fs::atomic_file::remove_leftovers;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{Output, fail};
-use crate::hub::server::{ServeError, make_private_dir};
+use crate::hub::server::ServeError;
 use crate::hub::state::backup::{BackupError, Checksum, Contents, back_up_stopped, receive};
 use crate::hub::state::restore::{RestoreError, Restored, restore};
-use crate::hub::state::store::{Store, StoreError};
+use crate::hub::state::store::{Store, StoreError, make_private_dir};
 
 /// The number of parts of a backup that are read ahead of the disk.
 const READ_AHEAD: usize = 4;
@@ -164,15 +164,10 @@ impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let code = match &error {
             BackupError::Store(StoreError::Locked(_)) | BackupError::BrokeOff { .. } => ExitCode::Busy,
-            BackupError::Store(
-                StoreError::Newer { .. }
-                | StoreError::NoFile { .. }
-                | StoreError::Record { .. }
-                | StoreError::File { .. },
-            )
-            | BackupError::Taken(_)
-            | BackupError::IsAStore(_)
-            | BackupError::NoFile { .. } => ExitCode::Unusable,
+            BackupError::Store(error) if error.is_the_disks() => ExitCode::Disk,
+            BackupError::Store(_) | BackupError::Taken(_) | BackupError::IsAStore(_) | BackupError::NoFile { .. } => {
+                ExitCode::Unusable
+            }
             BackupError::Write { .. } | BackupError::Differs { .. } => ExitCode::Disk,
         };
         Self::new(code, error.to_string())

@@ -126,14 +126,28 @@ fn caller(me: &Value) -> Vec<Finding> {
         Some("socket") => Finding::ok("hub", "it answers at its own socket"),
         Some(_) | None => Finding::ok("hub", "it answers, and knows the token"),
     };
-    let role = Finding::ok("role", format!("{}: {}", text(&me["name"]), text(&me["role"])));
+    let openly = if me["registered_openly"] == true { " (registered openly: only what is its own)" } else { "" };
+    let role = Finding::ok("role", format!("{}: {}{openly}", text(&me["name"]), text(&me["role"])));
     let (own, hubs) = (env!("CARGO_PKG_VERSION"), text(&me["hub_version"]));
     let version = match hubs == own {
         true => Finding::ok("version", own),
         false => Finding::warning("version", format!("the hub is {hubs}, this program {own}"))
             .then("update the older of the two"),
     };
-    vec![via, role, version]
+    let mut findings = vec![via, role, version];
+    findings.extend(registration(me));
+    findings
+}
+
+/// Returns who may register agents, where a hub runs and says so: an older one does not.
+fn registration(me: &Value) -> Option<Finding> {
+    let who = match me["registration"].as_str().filter(|_| me["via"] != "offline")? {
+        "open" => "open: anyone who reaches the hub (--registration)",
+        "invite" => "by invitation",
+        "closed" => "closed, but for invitations",
+        other => other,
+    };
+    Some(Finding::ok("registration", who))
 }
 
 /// Returns whether the hub says that it is ready. An older one says nothing of it.

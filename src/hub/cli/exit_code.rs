@@ -65,10 +65,14 @@ impl ExitCode {
             }
             Self::Internal => "a bug, or the hub is of a version that does not know what was asked",
             Self::NoResources => "no threads or files are left",
-            Self::Disk => "the disk failed while running or writing, or stdout cannot be written",
+            Self::Disk => {
+                "the disk failed while running or writing, or stdout cannot be written; `serve`: the store was taken away"
+            }
             Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
-            Self::Unusable => "the data folder, the address, the token file or --out's file cannot be used",
+            Self::Unusable => {
+                "the data folder (without a store, or with a damaged one), the address, the certificate or its key, the token file or --out's file cannot be used"
+            }
             Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
             Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",
             Self::Terminated => "SIGTERM; what the hub was asked for goes on",

@@ -6,15 +6,16 @@ use clap_complete::Shell;
 use crate::common::cli::completions::script;
 use crate::common::cli::man::{NoPage, Section, page};
 use crate::hub::cli::Cli;
-use crate::hub::cli::client::{DATA_VARIABLE, TOKEN_FILE_VARIABLE, URL_VARIABLE};
+use crate::hub::cli::client::{CA_FILE_VARIABLE, DATA_VARIABLE, TOKEN_FILE_VARIABLE, URL_VARIABLE};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{fail, print};
 
 /// The environment variables that the commands read, with their meanings. Those of `serve` stand with its options.
-const ENVIRONMENT: [(&str, &str); 7] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     (DATA_VARIABLE, "the folder of the hub's store, where neither --data nor --hub is given"),
     (URL_VARIABLE, "the hub's address, where neither --data nor --hub is given"),
     (TOKEN_FILE_VARIABLE, "the file with the token for it, where --token-file is not given"),
+    (CA_FILE_VARIABLE, "the file with the authorities for it, where --ca-file is not given"),
     ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without either nothing is cut"),
     ("SSL_CERT_FILE", "the authorities that an https:// hub's certificate is checked against, where not the machine's"),
     (
@@ -25,8 +26,9 @@ const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// The hub's files, in its data folder, with their meanings.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("hub.redb", "the store: tasks, agents, restarts, tokens' hashes, the audit; mode 0600"),
+    ("hub.redb.made", "says that there is a store: where hub.redb is gone, no hub begins with an empty one"),
     ("hub.sock", "the running hub's own socket: whoever may open it (its user: mode 0600) is an admin"),
 ];
 

@@ -17,23 +17,33 @@ use crate::hub::cli::show::output::fail;
 use crate::hub::fd_limit;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::public_url;
+use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
+use crate::hub::state::store::WithoutStore;
+use crate::hub::tls::certificate::TlsFiles;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen; port 0 takes any free one and logs it
     #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
     listen: String,
-    /// The folder of the hub's store; created if missing
+    /// The folder of the hub's store; created, with an empty store, if there was none before
     #[arg(long, value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = DEFAULT_DATA)]
     data: PathBuf,
+    /// Make no store where the folder holds none, for a folder on a volume that may not be mounted: `token NAME --init` makes it
+    #[arg(long, env = "AGENTCOM_HUB_NO_INIT")]
+    no_init: bool,
     /// The least severe level that is logged: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
     #[command(flatten)]
     timing: TimingArgs,
-    /// Let only an admin register agents; without it, anyone who reaches the hub can
+    /// Who may register agents: anyone who reaches the hub (open), who has an invitation (invite), or the same without
+    /// telling others so (closed); open by default, which will be invite where other machines reach the hub
+    #[arg(long, value_name = "WHO", env = "AGENTCOM_HUB_REGISTRATION", value_parser = registration)]
+    registration: Option<Registration>,
+    /// The same as --registration closed
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
     /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
@@ -46,7 +56,28 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     bounds: BoundArgs,
+}
+
+/// TLS on the hub's own port.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Speak TLS with this certificate (PEM, those that signed it after it); read again on SIGHUP
+    #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM, without a passphrase), readable by its owner alone
+    #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = self.tls_cert.clone().zip(self.tls_key.clone())?;
+        Some(TlsFiles { certificate, key, reload: Arc::default() })
+    }
 }
 
 /// Bounds, as numbers.
@@ -74,6 +105,10 @@ const DAY_MS: u64 = 86_400_000;
 
 fn log_level(name: &str) -> Result<LogLevel, String> {
     LogLevel::parse(name).ok_or_else(|| format!("expected one of {}", LogLevel::NAMES))
+}
+
+fn registration(name: &str) -> Result<Registration, String> {
+    name.parse().map_err(|_| format!("expected {}", Registration::NAMES))
 }
 
 /// Timings, in ms.
@@ -124,6 +159,22 @@ fn ms() -> clap::builder::RangedU64ValueParser {
 }
 
 impl ServeArgs {
+    /// Returns who may register agents, if that is said.
+    ///
+    /// # Errors
+    /// Returns what to do where two things are said.
+    fn registration(&self) -> Result<Option<Registration>, String> {
+        match (self.registration, self.closed_registration) {
+            (None | Some(Registration::Closed), true) => Ok(Some(Registration::Closed)),
+            (said, false) => Ok(said),
+            (Some(other @ (Registration::Open | Registration::Invite)), true) => Err(format!(
+                "--closed-registration (or AGENTCOM_HUB_CLOSED_REGISTRATION) says otherwise than --registration {}: leave \
+                 one of them out",
+                <&str>::from(other)
+            )),
+        }
+    }
+
     fn policy(&self) -> Policy {
         let Self { timing, bounds, .. } = self;
         Policy {
@@ -154,15 +205,22 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Held until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     fd_limit::raise();
+    let registration = match args.registration() {
+        Ok(registration) => registration,
+        Err(why) => return fail(ExitCode::Usage, why),
+    };
     let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
+    let tls = args.tls.files();
     let options = Options {
         listen: args.listen.clone(),
         data_dir: args.data.clone(),
+        absent: if args.no_init { WithoutStore::Refuse } else { WithoutStore::MakeFirst },
         policy: args.policy(),
-        closed_registration: args.closed_registration,
+        registration,
         public_metrics: args.public_metrics,
         public_url: args.public_url.clone(),
         healing: healing.clone(),
+        tls: tls.clone(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -178,7 +236,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             tracing::warn!(%error, "a write beyond `ulimit -f` will end this process");
         }
         let stop = CancellationToken::new();
-        let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, stop.clone()));
+        let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, tls, stop.clone()));
         match handled {
             Ok(()) => serve(options, stop).await,
             Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
@@ -211,19 +269,28 @@ fn stop_on_signals(stop: CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads the healing rules again at each SIGHUP. Without any, SIGHUP stops a hub whose terminal is gone, and no other.
-fn listen_for_hangup(healing: Option<HealingFile>, stop: CancellationToken) -> std::io::Result<()> {
+/// Reads the healing rules and the certificate again at each SIGHUP. Without either, SIGHUP stops a hub whose terminal is gone,
+/// and no other.
+fn listen_for_hangup(
+    healing: Option<HealingFile>,
+    tls: Option<TlsFiles>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let in_terminal = std::io::stdout().is_terminal();
+    let reloads: Vec<_> = healing.map(|file| file.reload).into_iter().chain(tls.map(|files| files.reload)).collect();
     let mut arrivals = hangups()?;
     tokio::spawn(async move {
         while arrivals.recv().await.is_some() {
-            match &healing {
-                Some(file) => file.reload.notify_one(),
-                None if in_terminal => {
-                    tracing::info!("the terminal is gone: stopping");
-                    stop.cancel();
-                }
-                None => tracing::info!("SIGHUP has nothing to read again here: there is no `--healing` file"),
+            if reloads.is_empty() && in_terminal {
+                tracing::info!("the terminal is gone: stopping");
+                stop.cancel();
+            } else if reloads.is_empty() {
+                tracing::info!(
+                    "SIGHUP has nothing to read again here: there is no `--healing` file and no `--tls-cert`"
+                );
+            }
+            for reload in &reloads {
+                reload.notify_one();
             }
         }
     });

@@ -142,8 +142,14 @@ pub(crate) async fn set_default_repo(State(app): Shared, who: Credentials, heade
 pub(crate) fn not_issued_error(why: NotIssued) -> ApiError {
     match why {
         NotIssued::NameTaken => {
-            let hint = "use the token it got then, or make another with agentcom-hub token NAME on the hub's machine";
+            let hint = "use the token it got then, or make another on the hub's machine: agentcom-hub token NAME, \
+                        with --replace where the name was registered openly";
             ApiError::new(StatusCode::CONFLICT, "agent_id already registered", hint)
+        }
+        NotIssued::HeldOpenly => {
+            let hint = "an agent that registered openly uses this name, and would share what is given to it: take the \
+                        name over with agentcom-hub token NAME --replace, or choose another";
+            ApiError::new(StatusCode::CONFLICT, "registered_openly", hint)
         }
         NotIssued::SecretInUse => {
             let hint = "these bytes are another token's: take new ones";
@@ -151,6 +157,11 @@ pub(crate) fn not_issued_error(why: NotIssued) -> ApiError {
         }
         NotIssued::Full => {
             let hint = "there are too many tokens: agentcom-hub token list shows them, token revoke NAME removes some";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_tokens", hint)
+        }
+        NotIssued::FullOfStrangers => {
+            let hint = "too many agents registered openly: ask an admin for an invitation (agentcom-hub invite), for \
+                        which there is always room";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_tokens", hint)
         }
     }

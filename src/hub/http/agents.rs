@@ -6,13 +6,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{AgentForm, AgentList, stream};
-use crate::hub::http::reply::{read_body, require};
+use crate::hub::http::reply::{caller_of, read_body, require};
 use crate::hub::http::request::{Body, Id, Reply, Shared, body_bytes, ok, path_id, required_text};
-use crate::hub::http::tasks::queue_full;
+use crate::hub::http::tasks::{addressed_by, check_room};
 use crate::hub::random;
 use crate::hub::scheduler::task::{Priority, Submission};
 use crate::hub::state::roles::Permission;
@@ -33,9 +32,10 @@ pub(crate) async fn list_states(State(app): Shared, who: Credentials) -> Result<
 /// Returns the state of one agent.
 pub(crate) async fn get_state(State(app): Shared, who: Credentials, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
+    let caller = caller_of(&snapshot, &who)?;
     let agent_id = path_id(id)?;
-    ok(snapshot.view.agent_state(&agent_id, now_ms()).ok_or_else(|| {
+    caller.require_for(&agent_id, Permission::ReadFleet, Permission::ReadItself, "read other agents")?;
+    ok(snapshot.view.agent_state(&agent_id, snapshot.now_ms()).ok_or_else(|| {
         let hint = "GET /api/agents lists who is here or due back";
         ApiError::new(StatusCode::NOT_FOUND, "agent_not_found", hint).with("agent_id", agent_id.as_str())
     })?)
@@ -44,7 +44,7 @@ pub(crate) async fn get_state(State(app): Shared, who: Credentials, id: Id) -> R
 /// Submits a task for one connected agent. Unlike on the legacy hub it is a task like any other: it waits while the
 /// agent has another one, and its verdict counts.
 pub(crate) async fn push_task(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "push tasks")?;
+    let caller = require(&app.snapshot(), &who, Permission::SubmitToItself, "push tasks")?;
     let weight = body_bytes(&body);
     let fields = [must("agent_id", Kind::Text), must("description", Kind::Text), may("metadata", Kind::Object)];
     let body = read_body(&headers, body, &fields)?;
@@ -58,15 +58,14 @@ pub(crate) async fn push_task(State(app): Shared, who: Credentials, headers: Hea
         extra: JsonFields::from_iter([("assign_to", JsonText::of(&agent_id))]),
         submitted_by: caller.name.clone(),
     };
+    let submission = addressed_by(&caller, submission)?;
     let task_id = format!("task-{}", random::id()?);
-    let (id, wanted) = (task_id.clone(), agent_id.clone());
+    let (id, wanted, sender) = (task_id.clone(), agent_id.clone(), caller.clone());
     let pushed = app.act(&caller, move |state, now_ms| {
         if !state.scheduler.is_connected(&wanted) {
             return Err(None);
         }
-        if !state.scheduler.tasks().has_room(weight) {
-            return Err(Some(queue_full()));
-        }
+        check_room(state, &sender, weight).map_err(Some)?;
         state.scheduler.submit(id, submission, now_ms);
         Ok(())
     });

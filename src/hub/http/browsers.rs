@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::common::http_host::{Authority, WebOrigin};
+use crate::common::steady_clock::now_ms;
 use crate::common::text::{first_chars, on_one_line};
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, Proof, caller_of};

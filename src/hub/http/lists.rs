@@ -13,8 +13,8 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::fleet::is_own_task;
 use crate::hub::http::request::App;
 use crate::hub::hub_state::Snapshot;
 use crate::hub::scheduler::inventory::entry::{AgentEntry, Detail};
@@ -24,7 +24,7 @@ use crate::hub::scheduler::selector::Selector;
 use crate::hub::scheduler::task::{Priority, ShownTask, StatusName, Task};
 use crate::hub::state::invitations::InvitationSummary;
 use crate::hub::state::store::CLOCK_STEP_MS;
-use crate::hub::state::tokens::{TokenPlace, TokenSummary, id_of, last_hash_of};
+use crate::hub::state::tokens::{TokenPlace, TokenSummary, TokenTable, id_of, last_hash_of};
 
 /// The number of items on a page, if the request does not say.
 const PAGE_ITEMS: usize = 100;
@@ -110,7 +110,7 @@ impl AgentList {
 
 impl List for AgentList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let (from, now_ms) = (self.after.clone(), now_ms());
+        let (from, now_ms) = (self.after.clone(), snapshot.now_ms());
         for agent_id in snapshot.view.agents_after(from.as_deref()) {
             if items.is_full() {
                 return true;
@@ -145,7 +145,7 @@ impl FleetList {
 
 impl List for FleetList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let (from, now_ms) = (self.after.clone(), now_ms());
+        let (from, now_ms) = (self.after.clone(), snapshot.now_ms());
         for agent_id in snapshot.agents_after(from.as_deref()) {
             if items.is_full() {
                 return true;
@@ -172,28 +172,31 @@ pub(super) struct TaskList {
     pub(super) assigned_to: Option<String>,
     pub(super) goal_id: Option<String>,
     pub(super) priority: Option<Priority>,
+    /// The only agent whose tasks are listed: those that it submitted or holds.
+    pub(super) of: Option<String>,
     /// The turn of the last task that was passed, whether or not it matched.
     pub(super) after: Option<Turn>,
 }
 
 impl TaskList {
-    fn matches(&self, task: &Task) -> bool {
+    fn matches(&self, task: &Task, tokens: &TokenTable) -> bool {
         let goal_id = || task.submission.extra.string("goal_id");
         self.status.is_none_or(|status| status == StatusName::from(&task.status))
             && self.assigned_to.as_deref().is_none_or(|agent_id| task.holder() == Some(agent_id))
             && self.goal_id.as_deref().is_none_or(|wanted| goal_id().as_deref() == Some(wanted))
             && self.priority.is_none_or(|priority| priority == task.submission.priority)
+            && self.of.as_deref().is_none_or(|name| is_own_task(tokens, name, task))
     }
 }
 
 impl List for TaskList {
     fn fill(&mut self, snapshot: &Snapshot, items: &mut Items) -> bool {
-        let now_ms = now_ms();
+        let now_ms = snapshot.now_ms();
         for task in snapshot.view.tasks().list_after(self.after) {
             if items.is_full() {
                 return true;
             }
-            if self.matches(task) {
+            if self.matches(task, &snapshot.tokens) {
                 items.push(&task.shown(snapshot.waiting_for(task, now_ms)));
             }
             items.examined += 1;

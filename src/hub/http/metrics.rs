@@ -10,18 +10,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use crate::common::http_host::Authority;
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
+use crate::hub::http::own_address::is_passed_on;
 use crate::hub::http::ready::reasons;
 use crate::hub::http::reply::{caller_of, unauthorized};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::listener::Origin;
 use crate::hub::metrics::process::{ProcessFigures, disk_free};
 use crate::hub::metrics::{CONTENT_TYPE, Seen};
-
-/// The headers by which a proxy shows itself.
-const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+use crate::hub::state::roles::Permission;
 
 pub(super) async fn metrics(
     State(app): Shared,
@@ -32,9 +30,10 @@ pub(super) async fn metrics(
     let is_open =
         app.public_metrics || origin.is_some_and(|Extension(origin)| is_of_this_machine(origin.peer().ip(), &headers));
     if !is_open {
-        caller_of(&app.snapshot(), &who).map_err(|_| {
+        let caller = caller_of(&app.snapshot(), &who).map_err(|_| {
             unauthorized().with("open_to", "any token; this machine's own clients; everyone with --public-metrics")
         })?;
+        caller.require(Permission::ReadMetrics, "read the metrics")?;
     }
     // One at a time: where the disk hangs, one thread waits for it and not one for each scrape.
     let turn = Arc::clone(&app.scrape).lock_owned().await;
@@ -50,9 +49,10 @@ pub(super) async fn metrics(
 }
 
 fn seen(app: &App) -> Seen {
-    let (snapshot, now_ms) = (app.snapshot(), now_ms());
+    let snapshot = app.snapshot();
+    let now_ms = snapshot.now_ms();
     Seen {
-        ready: reasons(app, now_ms).is_empty(),
+        ready: reasons(app).is_empty(),
         agents: snapshot.agents_by_status(now_ms),
         connections: vec![
             ("identified", snapshot.view.connected_count()),
@@ -62,6 +62,7 @@ fn seen(app: &App) -> Seen {
         rollout_targets: snapshot.view.rollouts().open_targets().map(|(phase, count)| (phase.into(), count)).collect(),
         process: ProcessFigures::read(),
         disk_free: disk_free(&app.data_dir),
+        certificate_expires_at_ms: app.certificate.as_ref().and_then(|certificate| certificate.expires_at_ms()),
         now_ms,
     }
 }
@@ -70,14 +71,13 @@ fn seen(app: &App) -> Seen {
 /// page's script, which can only name a host.
 fn is_of_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| Authority::parse(host.to_str().ok()?));
-    peer.to_canonical().is_loopback()
-        && !OF_A_PROXY.iter().any(|name| headers.contains_key(*name))
-        && host.is_some_and(|named| !named.host.is_in_dns())
+    peer.to_canonical().is_loopback() && !is_passed_on(headers) && host.is_some_and(|named| !named.host.is_in_dns())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::http::own_address::OF_A_PROXY;
 
     fn open(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
         let mut map = HeaderMap::new();

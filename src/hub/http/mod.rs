@@ -9,7 +9,7 @@
 //! | `GET /ws` | in `identify` | 101 |
 //! | `GET /api/agents` | none | 200 |
 //! | `GET /api/agents/states`, `GET /api/agents/{id}/state` | any | 200, 404 |
-//! | `POST /api/onboard/register` | none (admin, or an invitation, where registration is closed) | 201, 409 |
+//! | `POST /api/onboard/register` | none (admin, or an invitation, where registration is not open) | 201, 403, 409, 429 |
 //! | `POST /api/tasks` | operator, agent | 201 |
 //! | `GET /api/tasks`, `GET /api/tasks/{id}` | any | 200, 404 |
 //! | `POST /api/tasks/{id}/cancel`, `.../retry` | operator, the submitter's | 200, 404, 409 |
@@ -35,6 +35,7 @@ pub mod credentials;
 mod lists;
 mod metrics;
 mod not_offered;
+mod own_address;
 #[cfg(feature = "page")]
 mod page;
 mod ready;
@@ -110,7 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), note_token));
     // Before whoever asks for the caller, and after the check of the page that a request comes from.
     #[cfg(feature = "page")]
-    let routes = routes.layer(middleware::from_fn_with_state(sessions, page::recognise));
+    let routes = routes.layer(middleware::from_fn_with_state((app.clone(), sessions), page::recognise));
     routes.layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign)).with_state(app)
 }
 

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
-use crate::hub::actor::now_ms;
+use crate::common::steady_clock;
 use crate::hub::http::request::{App, Shared};
 
 /// One thing that keeps the hub from its work.
@@ -20,7 +20,7 @@ pub(super) struct Reason {
 }
 
 pub(super) async fn ready(State(app): Shared) -> Response {
-    let reasons = reasons(&app, now_ms());
+    let reasons = reasons(&app);
     let (status, ready) = match reasons.is_empty() {
         true => (StatusCode::OK, true),
         false => (StatusCode::SERVICE_UNAVAILABLE, false),
@@ -29,9 +29,9 @@ pub(super) async fn ready(State(app): Shared) -> Response {
 }
 
 /// Returns everything that keeps the hub from its work.
-pub(super) fn reasons(app: &App, now_ms: u64) -> Vec<Reason> {
+pub(super) fn reasons(app: &App) -> Vec<Reason> {
     let stopping = app.stop.is_cancelled().then(|| ("stopping", "the hub was told to stop".to_owned()));
-    let actor = app.actor.pulse().complaint(now_ms);
+    let actor = app.actor.pulse().complaint(steady_clock::now_ms());
     let listener = app.connections.complaint().map(|detail| ("listener", detail));
     let all = [stopping, actor, listener].into_iter().flatten();
     all.map(|(check, detail)| Reason { check, detail }).collect()

@@ -5,11 +5,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::{Credentials, LocalUser};
 use crate::hub::hub_state::Snapshot;
 use crate::hub::not_unicode;
+use crate::hub::scheduler::healing::AUTHOR_PREFIX;
 use crate::hub::state::audit::{Author, STRANGER, Via};
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::tokens::{TokenHash, id_of};
@@ -46,15 +46,16 @@ pub fn check_name(agent_id: &str) -> Result<(), ApiError> {
     }
     let is_reserved = RESERVED.iter().any(|prefix| agent_id.starts_with(prefix)) || agent_id == STRANGER;
     if is_reserved {
-        let detail =
-            format!("the audit uses `uid:...`, `invitation:...` and `{STRANGER}` for others: choose another name");
+        let detail = format!(
+            "the audit uses `uid:...`, `invitation:...`, `{AUTHOR_PREFIX}...` and `{STRANGER}` for others: choose another name"
+        );
         return Err(ApiError::invalid_field("agent_id", "reserved", detail));
     }
     Ok(())
 }
 
 /// What the names begin with under which the audit records those who have no token.
-const RESERVED: [&str; 2] = ["uid:", "invitation:"];
+const RESERVED: [&str; 3] = ["uid:", "invitation:", AUTHOR_PREFIX];
 
 /// Returns the bytes of the request's body.
 ///
@@ -114,6 +115,8 @@ pub struct Caller {
     pub name: String,
     /// The role.
     pub role: Role,
+    /// Whether it registered without an admin and without an invitation: then it may only do what is its own.
+    pub registered_openly: bool,
     /// What proves it.
     pub proof: Proof,
     /// Whether the token's use is to be noted.
@@ -123,7 +126,7 @@ pub struct Caller {
 impl Caller {
     /// Returns whether the caller has the permission.
     pub fn may(&self, permission: Permission) -> bool {
-        self.role.may(permission)
+        self.role.may(permission) && (!self.registered_openly || permission.is_of_the_openly_registered())
     }
 
     /// Checks that the caller has the permission; `what` names the action for people.
@@ -147,6 +150,9 @@ impl Caller {
 
     /// Returns the 403 error for a caller that may not do `what` for want of the permission.
     pub fn forbidden(&self, permission: Permission, what: &str) -> ApiError {
+        if self.registered_openly && self.role.may(permission) {
+            return ApiError::registered_openly(&self.name, self.role, what);
+        }
         ApiError::forbidden(&self.name, self.role, permission.needed_role(), what)
     }
 
@@ -154,8 +160,8 @@ impl Caller {
     pub fn author(&self) -> Author {
         match self.proof {
             Proof::Token(hash) => {
-                let (who, token) = (self.name.clone(), Some(id_of(&hash)));
-                Author { who, role: Some(self.role), token, via: Via::Http }
+                let (who, role, token) = (self.name.clone(), Some(self.role), Some(id_of(&hash)));
+                Author { who, role, token, via: Via::Http, registered_openly: self.registered_openly }
             }
             Proof::Local(user) => user.author(),
         }
@@ -179,16 +185,21 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
         Credentials::Session(token) => (*token, snapshot.tokens.get(token).ok_or_else(unauthorized)?),
         Credentials::Local(user) => {
             let (name, proof) = (user.author().who, Proof::Local(*user));
-            return Ok(Caller { name, role: Role::Admin, proof, use_is_news: false });
+            return Ok(Caller { name, role: Role::Admin, registered_openly: false, proof, use_is_news: false });
         }
         Credentials::None => return Err(unauthorized()),
     };
-    let now_ms = now_ms();
+    let now_ms = snapshot.now_ms();
     if principal.has_expired(now_ms) {
         return Err(expired(&principal.name));
     }
-    let use_is_news = principal.use_is_news(now_ms);
-    Ok(Caller { name: principal.name.clone(), role: principal.role, proof: Proof::Token(token), use_is_news })
+    Ok(Caller {
+        name: principal.name.clone(),
+        role: principal.role,
+        registered_openly: principal.registered_openly,
+        proof: Proof::Token(token),
+        use_is_news: principal.use_is_news(now_ms),
+    })
 }
 
 /// Returns the caller that the request's credentials prove, who must have the permission; `what` names the action for

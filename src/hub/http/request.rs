@@ -17,13 +17,15 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::hub::actor::{Handle, now_ms};
+use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
 use crate::hub::backups::Backups;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::listener::{Bounds, Connections};
 use crate::hub::own_pages::OwnPages;
+use crate::hub::registration::{Registration, RegistrationLimit};
+use crate::hub::tls::certificate::Certificate;
 use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
@@ -35,10 +37,14 @@ pub struct App {
     pub listen: String,
     /// The time limits of every WebSocket.
     pub patience: TimeLimits,
-    /// Whether only an admin may register agents.
-    pub closed: bool,
+    /// Who may register agents.
+    pub registration: Registration,
+    /// How often strangers may.
+    pub registrations: RegistrationLimit,
     /// Whether anybody may read the metrics.
     pub public_metrics: bool,
+    /// The certificate, if the port speaks TLS.
+    pub certificate: Option<Arc<Certificate>>,
     /// The hosts and pages that are the hub's own.
     pub own_pages: OwnPages,
     /// The folder of the store.
@@ -64,8 +70,10 @@ impl App {
             actor,
             listen: String::new(),
             patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
-            closed: true,
+            registration: Registration::Closed,
+            registrations: RegistrationLimit::default(),
             public_metrics: false,
+            certificate: None,
             own_pages: OwnPages::default(),
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
@@ -80,7 +88,10 @@ impl App {
     /// Returns whether what proves a caller is still valid.
     pub(super) fn is_valid(&self, proof: Proof) -> bool {
         match proof {
-            Proof::Token(token) => self.snapshot().tokens.is_valid(&token, now_ms()),
+            Proof::Token(token) => {
+                let snapshot = self.snapshot();
+                snapshot.tokens.is_valid(&token, snapshot.now_ms())
+            }
             Proof::Local(_) => true,
         }
     }

@@ -10,14 +10,15 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use strum::VariantNames as _;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
+use crate::hub::fleet::{has_submitted, is_own_task};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{TaskList, limit_in, stream};
 use crate::hub::http::reply::{Caller, caller_of, read_body, require};
 use crate::hub::http::request::{
     App, Body, Id, QueryParameters, Reply, Shared, body_bytes, created, ok, path_id, read_query, required_text,
 };
+use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::random;
 use crate::hub::scheduler::queue::Turn;
 use crate::hub::scheduler::task::{Priority, Status, StatusName, Submission, Task};
@@ -50,30 +51,59 @@ pub(crate) const TASK_FIELDS: &[Field] = &[
 ];
 
 pub(crate) async fn submit(State(app): Shared, who: Credentials, headers: HeaderMap, body: Body) -> Reply {
-    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
+    let caller = require(&app.snapshot(), &who, Permission::SubmitToItself, "submit tasks")?;
     let weight = body_bytes(&body);
-    let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, &caller.name)?;
+    let submission = parse_submission(read_body(&headers, body, TASK_FIELDS)?, &caller)?;
     let task_id = format!("task-{}", random::id()?);
     let priority = submission.priority.number();
-    let id = task_id.clone();
+    let (id, sender) = (task_id.clone(), caller.clone());
     let created_at = app.act(&caller, move |state, now_ms| {
-        state.scheduler.tasks().has_room(weight).then(|| {
-            state.scheduler.submit(id, submission, now_ms);
-            now_ms
-        })
+        check_room(state, &sender, weight)?;
+        state.scheduler.submit(id, submission, now_ms);
+        Ok::<_, ApiError>(now_ms)
     });
-    let created_at = created_at.await?.ok_or_else(queue_full)?;
+    let created_at = created_at.await??;
     let answer = json!({"status": "queued", "task_id": task_id, "priority": priority, "created_at": created_at});
     created(answer)
 }
 
+/// The number of tasks that may wait for an agent that registered openly, of those that it submits.
+const MOST_OF_ITS_OWN: usize = 16;
+
+/// Checks that the caller may submit another task of so many bytes. One that registered openly gets half of the room, and a
+/// few places for itself.
+///
+/// # Errors
+/// 503 if there is no room for it.
+pub(crate) fn check_room(state: &HubState, caller: &Caller, bytes: u64) -> Result<(), ApiError> {
+    let tasks = state.scheduler.tasks();
+    if caller.may(Permission::SubmitTasks) {
+        return if tasks.has_room(bytes) { Ok(()) } else { Err(queue_full()) };
+    }
+    if !tasks.is_half_empty(bytes) {
+        return Err(queue_full());
+    }
+    if tasks.queued_for(&caller.name).len() >= MOST_OF_ITS_OWN {
+        let hint = format!(
+            "{MOST_OF_ITS_OWN} tasks wait for {}, which registered openly: start its sidecar, or try again when some have ended",
+            caller.name
+        );
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", &hint));
+    }
+    Ok(())
+}
+
 /// Returns the 503 error for a full queue.
-pub(crate) fn queue_full() -> ApiError {
+fn queue_full() -> ApiError {
     let hint = "too many tasks wait or are under way: try again when some have ended, or cancel some";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "queue_full", hint)
 }
 
-pub(crate) fn parse_submission(mut body: JsonFields, submitted_by: &str) -> Result<Submission, ApiError> {
+/// Reads what the caller submits from checked fields.
+///
+/// # Errors
+/// 422 for a value that cannot be; 403 as [`addressed_by`].
+pub(crate) fn parse_submission(mut body: JsonFields, caller: &Caller) -> Result<Submission, ApiError> {
     // Accepted silently, it would promise an order that the scheduler does not keep.
     if body.get("depends_on").is_some_and(|value| !value.is_null() && value.as_str() != "[]") {
         let detail = "this hub does not order tasks by dependencies: submit the task when the others are done";
@@ -89,21 +119,31 @@ pub(crate) fn parse_submission(mut body: JsonFields, submitted_by: &str) -> Resu
         ["description", "priority", "metadata", "max_retries", "needed_capabilities", "depends_on"];
     let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN_FIELDS.contains(&key);
     body.retain(|key, value| is_extra(key) && !value.is_null());
-    Ok(Submission {
-        description,
-        metadata,
-        priority,
-        max_retries,
-        needed_capabilities,
-        extra: body,
-        submitted_by: submitted_by.to_owned(),
-    })
+    let submitted_by = caller.name.clone();
+    let submission =
+        Submission { description, metadata, priority, max_retries, needed_capabilities, extra: body, submitted_by };
+    addressed_by(caller, submission)
+}
+
+/// Returns the submission as the caller may address it: one that registered openly submits to itself, and the task says so.
+///
+/// # Errors
+/// 403 if it names another agent.
+pub(crate) fn addressed_by(caller: &Caller, mut submission: Submission) -> Result<Submission, ApiError> {
+    if caller.may(Permission::SubmitTasks) {
+        return Ok(submission);
+    }
+    if submission.assign_to().is_some_and(|named| named != caller.name) {
+        return Err(caller.forbidden(Permission::SubmitTasks, "submit tasks for another agent"));
+    }
+    submission.extra.set("assign_to", &caller.name);
+    Ok(submission)
 }
 
 /// Lists all tasks that the query asks for, by lane and order of submission.
 pub(crate) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &who, Permission::ReadFleet, "read tasks")?;
-    stream_tasks(&app, &read_query(query)?)
+    let caller = require(&app.snapshot(), &who, Permission::ReadItself, "read tasks")?;
+    stream_tasks(&app, &caller, &read_query(query)?)
 }
 
 /// Lists dead letters: [`list`] with `status=dead_letter`, whatever status the query names.
@@ -112,18 +152,18 @@ pub(crate) async fn dead_letters(
     who: Credentials,
     query: QueryParameters,
 ) -> Result<Response, ApiError> {
-    require(&app.snapshot(), &who, Permission::ReadFleet, "read tasks")?;
+    let caller = require(&app.snapshot(), &who, Permission::ReadItself, "read tasks")?;
     let mut query = read_query(query)?;
     query.insert("status".to_owned(), Status::DeadLetter.name().to_owned());
-    stream_tasks(&app, &query)
+    stream_tasks(&app, &caller, &query)
 }
 
-fn stream_tasks(app: &Arc<App>, query: &HashMap<String, String>) -> Result<Response, ApiError> {
-    Ok(stream(app, "tasks", task_list(query)?, limit_in(query, usize::MAX)?))
+fn stream_tasks(app: &Arc<App>, caller: &Caller, query: &HashMap<String, String>) -> Result<Response, ApiError> {
+    Ok(stream(app, "tasks", task_list(caller, query)?, limit_in(query, usize::MAX)?))
 }
 
-/// Reads the filter and the cursor of a task list.
-pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
+/// Reads the filter and the cursor of a task list, of which the caller sees what it may.
+pub(super) fn task_list(caller: &Caller, query: &HashMap<String, String>) -> Result<TaskList, ApiError> {
     let parse_status = |named: &String| {
         let detail = format!("expected one of {}, got {named:?}", StatusName::VARIANTS.join(", "));
         named.parse().map_err(|_| ApiError::invalid_field("status", "invalid", detail))
@@ -133,13 +173,14 @@ pub(super) fn task_list(query: &HashMap<String, String>) -> Result<TaskList, Api
         assigned_to: query.get("assigned_to").cloned(),
         goal_id: query.get("goal_id").cloned(),
         priority: query.get("priority").map(|named| parse_priority(named)).transpose()?,
+        of: (!caller.may(Permission::ReadFleet)).then(|| caller.name.clone()),
         after: query.get("cursor").map(|cursor| parse_cursor(cursor)).transpose()?,
     })
 }
 
 pub(crate) async fn stats(State(app): Shared, who: Credentials) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
+    require(&snapshot, &who, Permission::ReadFleet, "count all tasks")?;
     ok(count_tasks(snapshot.view.tasks()))
 }
 
@@ -193,10 +234,22 @@ fn parse_cursor(cursor: &str) -> Result<Turn, ApiError> {
 
 pub(crate) async fn get_task(State(app): Shared, who: Credentials, id: Id) -> Reply {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
+    let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
-    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
-    ok(task.shown(snapshot.waiting_for(task, now_ms())))
+    let task = readable_task(&snapshot, &caller, &id)?;
+    ok(task.shown(snapshot.waiting_for(task, snapshot.now_ms())))
+}
+
+/// Returns the task, if the caller may read it.
+///
+/// # Errors
+/// 404 if there is no such task, 403 if the caller registered openly and neither submitted nor holds it.
+pub(super) fn readable_task<'a>(snapshot: &'a Snapshot, caller: &Caller, id: &str) -> Result<&'a Task, ApiError> {
+    let task = snapshot.view.tasks().get(id).ok_or_else(|| ApiError::task_not_found(id))?;
+    match caller.may(Permission::ReadFleet) || is_own_task(&snapshot.tokens, &caller.name, task) {
+        true => Ok(task),
+        false => Err(caller.forbidden(Permission::ReadFleet, "read the tasks of others")),
+    }
 }
 
 pub(crate) async fn cancel(State(app): Shared, who: Credentials, id: Id) -> Reply {
@@ -241,9 +294,7 @@ pub(super) fn check_submitter(
     what: &str,
 ) -> Result<(), ApiError> {
     let task = task.ok_or_else(|| ApiError::task_not_found(id))?;
-    // The name may have had another owner when the task was submitted.
-    let is_owner = || tokens.owned_since(&caller.name).is_some_and(|since| since <= task.created_at);
-    let is_own = || caller.name == task.submission.submitted_by && is_owner();
+    let is_own = || has_submitted(tokens, &caller.name, task);
     if caller.may(Permission::ActOnAnyTask) || (caller.may(Permission::ActOnOwnTasks) && is_own()) {
         return Ok(());
     }

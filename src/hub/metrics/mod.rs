@@ -51,6 +51,7 @@ pub struct Metrics {
     connections: Gauges<1>,
     store_bytes: Gauges<0>,
     disk_free: Gauges<0>,
+    certificate_expires: Gauges<0>,
     memory: Gauges<0>,
     open_files: Gauges<0>,
     max_files: Gauges<0>,
@@ -71,6 +72,8 @@ pub struct Seen {
     pub process: ProcessFigures,
     /// The number of bytes that are free for the hub on the disk of the data dir.
     pub disk_free: Option<u64>,
+    /// When the port's certificate expires, in ms since the epoch.
+    pub certificate_expires_at_ms: Option<u64>,
     /// The current time, in ms since the epoch.
     pub now_ms: u64,
 }
@@ -101,6 +104,8 @@ impl Metrics {
         };
         let store_bytes = gauges("agentcom_hub_store_bytes", "Size of hub.redb");
         let disk_free = gauges("agentcom_hub_disk_free_bytes", "Free for the hub on the disk of the data dir");
+        let help = "When the certificate of the port expires, in seconds since the epoch; absent without TLS";
+        let certificate_expires = gauges("agentcom_hub_tls_certificate_expires_timestamp_seconds", help);
         let memory = gauges("process_resident_memory_bytes", "Resident set");
         let open_files = gauges("process_open_fds", "Open file descriptors");
         let max_files = gauges("process_max_fds", "How many may be open; an agent costs one");
@@ -123,6 +128,7 @@ impl Metrics {
             connections,
             store_bytes,
             disk_free,
+            certificate_expires,
             memory,
             open_files,
             max_files,
@@ -143,6 +149,7 @@ impl Metrics {
         };
         self.oldest_queued.set(since.unwrap_or_default().as_secs_f64());
         set(&self.disk_free, seen.disk_free);
+        set(&self.certificate_expires, seen.certificate_expires_at_ms.map(|at_ms| at_ms / 1_000));
         set(&self.memory, seen.process.memory_bytes);
         set(&self.open_files, seen.process.open_files);
         set(&self.max_files, seen.process.max_files);

@@ -1,7 +1,6 @@
 //! What the actor records for the metrics: tasks and restarts from the changes of each commit, runs from each identify.
 //! It costs a few map accesses for each changed record, and nothing for those that did not change.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +45,11 @@ pub struct Recorder {
 
 impl Recorder {
     /// Creates the recorder of a hub that starts in this state, and counts its tasks once.
-    pub fn new(metrics: Arc<Metrics>, view: &View, store: &Path) -> Self {
+    pub fn new(metrics: Arc<Metrics>, view: &View, store_bytes: u64) -> Self {
         let mut tasks = TaskCounts::default();
         view.tasks().list_after(None).for_each(|task| tasks.changed(None, Some(task)));
         metrics.set_tasks(&tasks);
-        super::set(&metrics.store_bytes, bytes_of(store));
+        super::set(&metrics.store_bytes, Some(store_bytes));
         Self { metrics, tasks, runs: Runs::default() }
     }
 
@@ -60,8 +59,8 @@ impl Recorder {
     }
 
     /// Records a commit. `before` is the state as of the last one.
-    pub fn committed(&mut self, before: &View, changes: &Changes<'_>, took: Duration, store: &Path) {
-        self.metrics.committed(took, bytes_of(store));
+    pub fn committed(&mut self, before: &View, changes: &Changes<'_>, took: Duration, store_bytes: u64) {
+        self.metrics.committed(took, Some(store_bytes));
         for (task_id, after) in &changes.tasks {
             self.tasks.changed(before.tasks().get(task_id), *after);
         }
@@ -108,10 +107,6 @@ fn outcome(was: Option<RestartPhase>, is: RestartPhase) -> Option<&'static str> 
         | RestartPhase::Draining
         | RestartPhase::Exiting => None,
     }
-}
-
-fn bytes_of(file: &Path) -> Option<u64> {
-    std::fs::metadata(file).ok().map(|found| found.len())
 }
 
 #[cfg(test)]

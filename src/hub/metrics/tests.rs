@@ -9,6 +9,7 @@ fn seen() -> Seen {
         rollout_targets: vec![("failed", 2)],
         process: ProcessFigures { memory_bytes: Some(1 << 20), open_files: Some(9), max_files: Some(1024) },
         disk_free: Some(1 << 30),
+        certificate_expires_at_ms: Some(4_500),
         now_ms: 9_000,
     }
 }
@@ -34,6 +35,7 @@ fn the_text_is_what_prometheus_reads() {
     assert_eq!(figure("agentcom_hub_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
     assert_eq!(figure("process_start_time_seconds", &[]), 1.5);
     assert_eq!(figure("agentcom_hub_store_bytes", &[]), 4_096.0);
+    assert_eq!(figure("agentcom_hub_tls_certificate_expires_timestamp_seconds", &[]), 4.0);
     let commits = &families["agentcom_hub_commit_seconds"];
     assert_eq!((commits.kind.as_deref(), commits.count(), commits.sum()), (Some("histogram"), 1.0, 0.002));
     assert_eq!(commits.bucket("0.001"), Some(0.0));

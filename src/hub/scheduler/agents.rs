@@ -7,6 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::crowds::Crowds;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::protocol::{FEATURE_TASK_REASSIGN, Identify, JsonFields, JsonText, Pm2Info};
@@ -271,6 +272,19 @@ impl Agents {
     /// Returns the number of connected agents.
     pub fn connected_count(&self) -> usize {
         self.by_conn.len()
+    }
+
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        let agent_ids: Vec<Arc<str>> = self.all.keys().cloned().collect();
+        for agent_id in agent_ids {
+            let Some(agent) = self.all.get_mut(&agent_id).map(Arc::make_mut) else { continue };
+            let (_, state_since) = &mut agent.state;
+            [&mut agent.connected_at, state_since].into_iter().for_each(|at| move_time(at, ms));
+            agent.unavailable_until.iter_mut().chain(&mut agent.unwell_since).for_each(|at| move_time(at, ms));
+        }
+        let unavailable = std::mem::take(&mut self.unavailable).into_iter();
+        self.unavailable = unavailable.map(|(until, agent_id)| (until.saturating_add_signed(ms), agent_id)).collect();
     }
 
     /// Lets the agent get no task before `until_ms` (ms since the epoch).

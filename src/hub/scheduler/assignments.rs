@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RunIdentity;
 use crate::hub::scheduler::task::{Status, Task};
@@ -117,6 +118,28 @@ impl ActiveAssignment {
         }
     }
 
+    fn move_by(&mut self, ms: i64) {
+        // Every field is named: a new one must be placed. `overdue_at` is a date.
+        let Self {
+            task_id: _,
+            run: _,
+            confirm_by,
+            resend_at,
+            last_alive_at,
+            overdue_at: _,
+            away,
+            carried_since,
+            replacements: _,
+            run_unclear: _,
+        } = self;
+        move_time(last_alive_at, ms);
+        if let Some(Away { since, until, planned: _ }) = away {
+            move_time(since, ms);
+            until.iter_mut().for_each(|at| move_time(at, ms));
+        }
+        confirm_by.iter_mut().chain(resend_at).chain(carried_since).for_each(|at| move_time(at, ms));
+    }
+
     fn stale_at(&self, policy: &Policy) -> u64 {
         self.silent_since().saturating_add(policy.stale_timeout_ms)
     }
@@ -177,6 +200,11 @@ impl Assignments {
         self.held.get(agent_id).map(|held| &*held.task_id)
     }
 
+    /// Returns the tasks that holders, legacy sidecars, took over from their previous process.
+    pub(super) fn carried(&self) -> impl Iterator<Item = &str> {
+        self.held.values().filter(|held| held.carried_since.is_some()).map(|held| &*held.task_id)
+    }
+
     /// Returns the assignment that the agent holds.
     pub(crate) fn get(&self, agent_id: &str) -> Option<&ActiveAssignment> {
         self.held.get(agent_id)
@@ -201,7 +229,6 @@ impl Assignments {
     }
 
     fn assignment(&self, task: &Task, now_ms: u64) -> ActiveAssignment {
-        let complete_by = task.submission.extra.read("complete_by");
         let carried_since = match &task.status {
             Status::Assigned { carried_since, .. } => *carried_since,
             Status::Queued | Status::Completed { .. } | Status::DeadLetter | Status::Cancelled => None,
@@ -212,7 +239,7 @@ impl Assignments {
             confirm_by: Some(now_ms + self.policy.accept_timeout_ms),
             resend_at: None,
             last_alive_at: now_ms,
-            overdue_at: complete_by.filter(|at| *at > now_ms),
+            overdue_at: task.complete_by().filter(|at| *at > now_ms),
             away: None,
             // The clock may have been set back since.
             carried_since: carried_since.map(|since| since.min(now_ms)),
@@ -323,6 +350,17 @@ impl Assignments {
                 held.run = Some(returned.run.clone());
             }
         });
+    }
+
+    /// Moves every time `ms` later, or earlier if that is negative, because the clock was set to `now_ms`. The time by which
+    /// a task should be done is a date, and stays; one that has come into the future counts again.
+    pub(super) fn move_by(&mut self, ms: i64, now_ms: u64, complete_by: impl Fn(&str) -> Option<u64>) {
+        self.due.clear();
+        for (agent_id, mut held) in std::mem::take(&mut self.held) {
+            held.move_by(ms);
+            held.overdue_at = held.overdue_at.or_else(|| complete_by(&held.task_id).filter(|at| *at > now_ms));
+            self.insert(&agent_id, held);
+        }
     }
 
     /// Returns what is due by now. Sending again is due once; a reclaim is due until it is done.

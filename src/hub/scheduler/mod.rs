@@ -11,6 +11,7 @@ pub mod agents;
 pub mod amount;
 pub mod arrival;
 pub mod assignments;
+mod clock_moves;
 pub mod crowds;
 pub mod drains;
 mod frames;

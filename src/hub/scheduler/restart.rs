@@ -149,6 +149,9 @@ pub struct Restart {
     pub seq: u64,
     /// The time of the command, in ms since the epoch.
     pub commanded_at: u64,
+    /// How far the machine's clock was set since the command, in ms.
+    #[serde(default)]
+    pub clock_moved_ms: i64,
     /// The time from which on the restart is overdue, in ms since the epoch.
     pub overdue_at: u64,
     /// The current phase.
@@ -205,6 +208,11 @@ impl Restart {
     pub(crate) fn refused_because(&self) -> Option<&str> {
         let refused = self.steps.iter().rfind(|step| step.step == RestartPhase::Refused.name())?;
         refused.detail.get("detail")?.as_str()
+    }
+
+    /// Returns the time of the command by the clock as it is now, in ms since the epoch.
+    pub(crate) fn counts_from(&self) -> u64 {
+        self.commanded_at.saturating_add_signed(self.clock_moved_ms)
     }
 
     /// Returns the time of the last step, in ms since the epoch.

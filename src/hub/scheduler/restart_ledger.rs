@@ -90,6 +90,21 @@ impl Restarts {
         }
     }
 
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        self.due.clear();
+        let timed = self.all.values().filter(|restart| restart.is_timed());
+        let ids: Vec<String> = timed.map(|restart| restart.command_id.clone()).collect();
+        for id in ids {
+            let Some(restart) = self.all.get_mut(&id) else { continue };
+            restart.move_by(ms);
+            if restart.phase.is_open() {
+                self.due.insert((restart.overdue_at, id.clone()));
+            }
+            self.dirty.insert(id);
+        }
+    }
+
     /// Returns one command.
     pub fn get(&self, command_id: &str) -> Option<&Restart> {
         self.all.get(command_id)
@@ -155,6 +170,7 @@ impl Restarts {
             force_told: false,
             seq: self.next_seq,
             commanded_at: now_ms,
+            clock_moved_ms: 0,
             overdue_at: now_ms + max_wait_ms + self.policy.exit_ms(),
             phase: RestartPhase::Commanded,
             boot_before: run.boot_id.clone(),
@@ -219,7 +235,7 @@ impl Restarts {
         }
         if let Some(deadline_ms) = ack.deadline_ms {
             // Whatever the agent answers and however often, a command ends within a day.
-            let latest = restart.commanded_at + MAX_DEADLINE_MS;
+            let latest = restart.counts_from() + MAX_DEADLINE_MS;
             restart.overdue_at = now_ms.saturating_add(deadline_ms).min(latest) + policy.exit_ms();
             let moved = (restart.overdue_at, scheduled.1.clone());
             self.due.remove(&scheduled);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use crate::common::wall_clock::move_time;
 use crate::protocol::RECENT_CONFLICT_MS;
 
 /// The time in which replacements count, in ms.
@@ -157,6 +158,17 @@ impl Rivals {
         self.by_agent.len()
     }
 
+    /// Moves every time `ms` later, or earlier if that is negative, because the clock was set.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        let agent_ids: Vec<Arc<str>> = self.by_agent.keys().cloned().collect();
+        self.by_time = OrdSet::new();
+        for agent_id in agent_ids {
+            let Some(rivalry) = self.by_agent.get_mut(&agent_id).map(Arc::make_mut) else { continue };
+            rivalry.move_by(ms);
+            self.by_time.insert((rivalry.last_contest_at, agent_id));
+        }
+    }
+
     /// Forgets the agent's runs and its conflict.
     pub fn forget(&mut self, agent_id: &str) {
         if let Some((agent_id, rivalry)) = self.by_agent.remove_with_key(agent_id) {
@@ -221,6 +233,14 @@ impl Rivalry {
             let dropped = oldest.map(|at| self.runs.remove(at).boot_id);
             self.settled.refused.retain(|run| Some(run) != dropped.as_ref());
         }
+    }
+
+    fn move_by(&mut self, ms: i64) {
+        let Self { replacements, runs, settled: _, conflict, last_contest_at } = self;
+        let replaced = replacements.iter_mut().map(|past| &mut past.at);
+        let run = runs.iter_mut().flat_map(|run| [&mut run.since, &mut run.last_contest_at]);
+        let conflict = conflict.iter_mut().flat_map(|past| [&mut past.at, &mut past.logged_at]);
+        replaced.chain(run).chain(conflict).chain([last_contest_at]).for_each(|at| move_time(at, ms));
     }
 
     fn since(&self, boot_id: &str) -> u64 {

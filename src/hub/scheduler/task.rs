@@ -264,6 +264,11 @@ impl Task {
         }
     }
 
+    /// Returns the time by which it should be done, in ms since the epoch by the wall clock, if it was submitted with one.
+    pub fn complete_by(&self) -> Option<u64> {
+        self.submission.extra.read("complete_by")
+    }
+
     /// Returns whether no work on the task will ever count again. (A dead letter may be revived.)
     pub const fn has_ended_for_good(&self) -> bool {
         match self.status {

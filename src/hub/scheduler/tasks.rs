@@ -109,6 +109,17 @@ impl Tasks {
         self.unfinished.has_room(&self.policy, bytes)
     }
 
+    /// Returns whether another task of so many bytes may be submitted, and half of the room is left.
+    pub fn is_half_empty(&self, bytes: u64) -> bool {
+        let Policy { max_unfinished, max_unfinished_bytes, .. } = self.policy;
+        let half = Policy {
+            max_unfinished: max_unfinished.div_ceil(2),
+            max_unfinished_bytes: max_unfinished_bytes / 2,
+            ..self.policy
+        };
+        self.unfinished.has_room(&half, bytes)
+    }
+
     /// Queues a new task.
     pub fn submit(&mut self, id: String, submission: Submission, now_ms: u64) {
         let task = Task::new(id, self.next_seq, submission, now_ms);
@@ -287,6 +298,19 @@ impl Tasks {
     /// Returns when `due` will next have a result, in ms since the epoch.
     pub fn deadline(&self) -> Option<u64> {
         self.assignments.deadline()
+    }
+
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set to `now_ms`.
+    pub(super) fn move_by(&mut self, ms: i64, now_ms: u64) {
+        let carried: Vec<String> = self.assignments.carried().map(str::to_owned).collect();
+        for task_id in carried {
+            if let Some(task) = self.all.get_mut(&task_id) {
+                task.move_by(ms);
+                self.dirty.insert(task_id);
+            }
+        }
+        let Self { all, assignments, .. } = self;
+        assignments.move_by(ms, now_ms, |task_id| all.get(task_id).and_then(Task::complete_by));
     }
 
     fn enqueue(&mut self, task_id: &str) {

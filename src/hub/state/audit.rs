@@ -1,10 +1,13 @@
 //! The audit: one entry for each act that changed something on behalf of somebody, stored in the same commit as the act.
 //! It holds no secrets: tokens and invitations appear by their ids.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::common::text::first_chars;
 use crate::hub::scheduler::selector::Selector;
+use crate::hub::state::bucket::{Bucket, Rate};
 use crate::hub::state::roles::Role;
 
 /// The largest number of characters of a text in an entry; a longer one is cut.
@@ -35,6 +38,8 @@ pub enum Via {
     Copy,
     PartialEq,
     Eq,
+    PartialOrd,
+    Ord,
     Serialize,
     Deserialize,
     strum::Display,
@@ -104,27 +109,35 @@ pub struct Author {
     pub token: Option<String>,
     /// The way.
     pub via: Via,
+    /// Whether it is an agent that registered openly: nobody vouched for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub registered_openly: bool,
 }
 
 impl Author {
     /// Returns the author of a command on the hub's machine: who may open the data folder may do everything.
     pub fn on_this_machine(uid: u32, via: Via) -> Self {
-        Self { who: format!("uid:{uid}"), role: Some(Role::Admin), token: None, via }
+        Self { who: format!("uid:{uid}"), role: Some(Role::Admin), token: None, via, registered_openly: false }
     }
 
     /// Returns the author of a request without a token.
     pub fn stranger() -> Self {
-        Self { who: STRANGER.to_owned(), role: None, token: None, via: Via::Http }
+        Self { who: STRANGER.to_owned(), role: None, token: None, via: Via::Http, registered_openly: false }
     }
 
     /// Returns the author of what a healing rule does, of this name.
     pub fn rule(who: &str) -> Self {
-        Self { who: who.to_owned(), role: None, token: None, via: Via::Rule }
+        Self { who: who.to_owned(), via: Via::Rule, ..Self::stranger() }
     }
 
     /// Returns the author of a registration by invitation.
     pub fn invited(invitation_id: &str) -> Self {
         Self { who: format!("invitation:{invitation_id}"), ..Self::stranger() }
+    }
+
+    /// Returns whether nobody vouched for it.
+    fn is_a_stranger(&self) -> bool {
+        self.registered_openly || self.who == STRANGER
     }
 }
 
@@ -253,15 +266,33 @@ pub struct Page {
     pub next_cursor: Option<u64>,
 }
 
+/// How often what strangers do gets an entry of its own: they must not push the acts of others out of the audit.
+const BY_STRANGERS: Rate = Rate { at_once: 60, pause_ms: 60_000 };
+
 /// Entries that are not stored yet.
 #[derive(Debug, Default)]
 pub struct Audit {
     dirty: Vec<Entry>,
+    /// What is left for strangers, from their first act on.
+    strangers: Option<Bucket>,
+    /// The number of their acts of each kind that got no entry, since the last one that did.
+    folded: BTreeMap<Action, u64>,
 }
 
 impl Audit {
-    /// Adds an entry.
-    pub fn record(&mut self, entry: Entry) {
+    /// Adds an entry. Of what strangers do beyond [`BY_STRANGERS`] it counts how often: the next entry of the kind that is
+    /// added says for how many it stands.
+    pub fn record(&mut self, mut entry: Entry) {
+        if entry.author.is_a_stranger() {
+            let bucket = self.strangers.get_or_insert(Bucket::new(BY_STRANGERS, entry.at_ms));
+            if bucket.take(entry.at_ms).is_err() {
+                *self.folded.entry(entry.action).or_default() += 1;
+                return;
+            }
+            if let Some(folded) = self.folded.remove(&entry.action) {
+                entry.count = Some(entry.count.unwrap_or(1) + folded);
+            }
+        }
         self.dirty.push(entry);
     }
 
@@ -288,7 +319,7 @@ mod tests {
 
     fn entry() -> Entry {
         let author =
-            Author { who: "ops".into(), role: Some(Role::Operator), token: Some("12ab".into()), via: Via::Http };
+            Author { role: Some(Role::Operator), token: Some("12ab".into()), who: "ops".into(), ..Author::stranger() };
         Entry::new(&author, Action::RestartCommanded, "a", 7)
     }
 
@@ -307,6 +338,28 @@ mod tests {
         let entry = Entry::new(&Author::stranger(), Action::TaskCancelled, &long, 1).because(&long);
         let entry = entry.change(Some(long.clone()), Some(long));
         assert!(serde_json::to_vec(&entry).unwrap().len() < 4 * 2 * MAX_CHARS + 256);
+    }
+
+    #[test]
+    fn a_flood_of_open_registrations_leaves_a_few_entries_that_stand_for_all() {
+        let mut audit = Audit::default();
+        let registered = |at_ms| Entry::new(&Author::stranger(), Action::AgentRegistered, "a", at_ms);
+        for n in 0..5_000 {
+            audit.record(registered(n));
+        }
+        // What others do is there whatever strangers do, and what one does to itself in a loop counts as well.
+        audit.record(entry());
+        let author = Author { registered_openly: true, ..entry().author };
+        audit.record(Entry::new(&author, Action::TaskCancelled, "t", 5_000));
+        audit.record(registered(60_000));
+        audit.record(registered(180_000));
+        assert_eq!(audit.folded, [(Action::TaskCancelled, 1)].into());
+        let entries = audit.take_dirty();
+        assert_eq!(entries.iter().filter(|it| it.action == Action::RestartCommanded).count(), 1);
+        audit.dirty = entries.into_iter().filter(|it| it.action == Action::AgentRegistered).collect();
+        let counts: Vec<Option<u64>> = audit.take_dirty().into_iter().map(|entry| entry.count).collect();
+        assert_eq!((counts.len(), &counts[60..]), (62, &[Some(4_941), None][..]));
+        assert!(counts[..60].iter().all(Option::is_none));
     }
 
     #[test]

@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 use tempfile::NamedTempFile;
 
-use crate::common::fs::atomic_file::{folder_of, remove_leftovers, resolve};
+use crate::common::fs::atomic_file::{folder_of, remove_leftovers, resolve, sync_folder, temporary_beside};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::fs::same_file;
 pub use crate::hub::state::backup::checksum::Checksum;
 use crate::hub::state::backup::checksum::{Side, copy_summed};
 pub use crate::hub::state::backup::tables::Contents;
 use crate::hub::state::backup::tables::{CopyError, contents_of, write_copy};
-use crate::hub::state::store::{CACHE_BYTES, Store, StoreError, catch_panic};
+use crate::hub::state::store::{CACHE_BYTES, Store, StoreError, catch_panic, open_error};
 use crate::hub::state::tokens::hex;
 
 /// The reason why there is no copy.
@@ -150,12 +150,7 @@ impl ReadStore {
 
 fn open_to_read(path: &Path) -> Result<ReadStore, StoreError> {
     regular_file::check(path).map_err(|unfit| StoreError::NoFile { path: path.to_owned(), unfit })?;
-    let failed = |error: DatabaseError| {
-        if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-            return StoreError::Locked(path.to_owned());
-        }
-        StoreError::file(path, &error)
-    };
+    let failed = |error: DatabaseError| open_error(path, error);
     catch_panic(path, || {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES);
@@ -180,11 +175,7 @@ fn place(
     check_target(&target, replace)?;
     let failed = |error: io::Error| BackupError::Write { path: target.clone(), error };
     remove_leftovers(&target).map_err(|error| failed(error.source))?;
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let mut temporary = tempfile::Builder::new();
-    // Of mode 0600, with the name of what `remove_leftovers` removes.
-    let temporary =
-        temporary.prefix(&format!(".{name}.")).suffix(".tmp").tempfile_in(folder_of(&target)).map_err(failed)?;
+    let temporary = temporary_beside(&target).map_err(failed)?;
     let contents = write(&temporary, &target)?;
     temporary.as_file().sync_all().map_err(failed)?;
     let placed = if replace { temporary.persist(&target) } else { temporary.persist_noclobber(&target) };
@@ -194,7 +185,7 @@ fn place(
         }
         failed(error.error)
     })?;
-    File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    sync_folder(folder_of(&target)).map_err(failed)?;
     Ok(contents)
 }
 

@@ -70,6 +70,16 @@ impl KeptAnswer {
         u64::try_from(texts).unwrap_or(u64::MAX).saturating_add(WEIGHT_OF_REST)
     }
 
+    /// Moves its time.
+    pub fn move_by(&mut self, ms: i64) {
+        self.at_ms = self.at_ms.saturating_add_signed(ms);
+    }
+
+    /// Returns the key under which it is stored.
+    pub fn stored_key(&self) -> String {
+        self.request_key().stored()
+    }
+
     fn request_key(&self) -> RequestKey {
         RequestKey { sender: self.sender.clone(), key: self.key.clone() }
     }
@@ -114,7 +124,7 @@ impl Answers {
     /// Keeps an answer, and drops those that are too old or too many.
     pub fn keep(&mut self, answer: KeptAnswer) {
         let now_ms = answer.at_ms;
-        self.dirty.push((answer.request_key().stored(), Some(Arc::new(answer.clone()))));
+        self.dirty.push((answer.stored_key(), Some(Arc::new(answer.clone()))));
         self.insert(answer);
         while let Some((at_ms, key)) = self.by_age.first().cloned()
             && at_ms.saturating_add(KEPT_MS) <= now_ms
@@ -127,6 +137,18 @@ impl Answers {
                 return;
             };
             self.drop(&RequestKey { sender: largest, key });
+        }
+    }
+
+    /// Moves the times of all answers `ms` later, or earlier if that is negative, because the clock was set: each is kept for
+    /// as long as it would have been.
+    pub fn move_by(&mut self, ms: i64) {
+        let answers: Vec<Arc<KeptAnswer>> = self.by_key.values().cloned().collect();
+        for answer in answers {
+            let mut moved = (*answer).clone();
+            moved.move_by(ms);
+            self.dirty.push((moved.stored_key(), Some(Arc::new(moved.clone()))));
+            self.insert(moved);
         }
     }
 

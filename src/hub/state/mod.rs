@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod backup;
+pub mod bucket;
+pub mod clock_mark;
 pub mod idempotency;
 pub mod invitations;
 pub mod lifetime;

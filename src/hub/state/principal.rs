@@ -31,6 +31,9 @@ pub struct Principal {
     /// Who made the token; `None` for a token of an older hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
+    /// Whether its agent registered without an admin and without an invitation; never for a token of an older hub.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub registered_openly: bool,
 }
 
 impl Principal {
@@ -46,12 +49,18 @@ impl Principal {
             last_used_at: None,
             prefix: None,
             created_by: None,
+            registered_openly: false,
         }
     }
 
     /// Returns whether the token has the permission.
     pub const fn may(&self, permission: Permission) -> bool {
-        self.role.may(permission)
+        self.role.may(permission) && (!self.registered_openly || permission.is_of_the_openly_registered())
+    }
+
+    /// Returns whether nobody vouched for its agent, and nobody has used it.
+    pub const fn is_unclaimed(&self) -> bool {
+        self.registered_openly && self.last_used_at.is_none()
     }
 
     /// Returns whether the token is worth nothing any more at this time, in ms since the epoch.
@@ -59,9 +68,10 @@ impl Principal {
         self.expires_at.is_some_and(|at| at <= now_ms)
     }
 
-    /// Returns whether a use at this time (ms since the epoch) is to be noted.
+    /// Returns whether a use at this time (ms since the epoch) is to be noted. Where the clock was set back, the last one lies
+    /// ahead.
     pub fn use_is_news(&self, now_ms: u64) -> bool {
-        self.last_used_at.is_none_or(|last| last.saturating_add(USE_NOTED_EVERY_MS) <= now_ms)
+        self.last_used_at.is_none_or(|last| last.saturating_add(USE_NOTED_EVERY_MS) <= now_ms || last > now_ms)
     }
 }
 
@@ -78,6 +88,8 @@ struct StoredPrincipal {
     last_used_at: Option<u64>,
     prefix: Option<String>,
     created_by: Option<String>,
+    #[serde(default)]
+    registered_openly: bool,
 }
 
 impl TryFrom<StoredPrincipal> for Principal {
@@ -99,6 +111,7 @@ impl TryFrom<StoredPrincipal> for Principal {
             last_used_at: stored.last_used_at,
             prefix: stored.prefix,
             created_by: stored.created_by,
+            registered_openly: stored.registered_openly,
         })
     }
 }
@@ -111,7 +124,8 @@ mod tests {
     fn a_record_of_a_hub_without_roles_is_an_admins_or_an_agents() {
         for (admin, role) in [(true, Role::Admin), (false, Role::Agent)] {
             let text = format!(r#"{{"name":"a","admin":{admin},"created_at":7,"owned_since":5}}"#);
-            let expected = Principal { owned_since: 5, ..Principal::new("a", role, 7) };
+            // It is not taken for one that registered openly: it keeps its rights.
+            let expected = Principal { owned_since: 5, registered_openly: false, ..Principal::new("a", role, 7) };
             assert_eq!(serde_json::from_str::<Principal>(&text).unwrap(), expected);
         }
         let refused = serde_json::from_str::<Principal>(r#"{"name":"a","created_at":7}"#).unwrap_err();
@@ -126,6 +140,7 @@ mod tests {
             last_used_at: Some(8),
             prefix: Some("12ab".into()),
             created_by: Some("ops".into()),
+            registered_openly: true,
             ..Principal::new("a", Role::Viewer, 7)
         };
         for principal in [full, Principal::new("a", Role::Operator, 7)] {

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::common::fs::atomic_file::{folder_of, resolve, utc_stamp};
+use crate::common::fs::atomic_file::{folder_of, resolve, sync_folder, temporary_beside, utc_stamp};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::fs::same_file;
 use crate::hub::state::backup::{Contents, inspect};
@@ -87,8 +87,7 @@ pub fn restore(file: &Path, data_dir: &Path) -> Result<Restored, RestoreError> {
     let former = lock(&store)?;
     let folder = folder_of(&store).to_owned();
     let failed = |error| RestoreError::Write { path: folder.clone(), error };
-    // Of mode 0600.
-    let mut new = tempfile::Builder::new().prefix(".hub.redb.").suffix(".tmp").tempfile_in(&folder).map_err(failed)?;
+    let mut new = temporary_beside(&store).map_err(failed)?;
     io::copy(&mut source, new.as_file_mut()).map_err(failed)?;
     // The copy of a running hub's file, made without `backup`, would be repaired here.
     let contents = inspect(new.path()).map_err(|error| of_the_copy(file, error))?;
@@ -109,7 +108,7 @@ pub fn restore(file: &Path, data_dir: &Path) -> Result<Restored, RestoreError> {
             None
         }
     };
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    sync_folder(&folder).map_err(failed)?;
     Ok(Restored { contents, former })
 }
 
@@ -151,9 +150,16 @@ fn of_the_copy(file: &Path, error: StoreError) -> RestoreError {
     let path = file.to_owned();
     match error {
         StoreError::Newer { found, .. } => RestoreError::Newer { path, found },
-        StoreError::File { detail, .. } => RestoreError::NoStore { path, why: detail },
-        other @ (StoreError::Locked(_) | StoreError::NoFile { .. } | StoreError::Record { .. }) => {
-            RestoreError::NoStore { path, why: other.to_string() }
+        StoreError::File { detail, .. } | StoreError::Damaged { detail, .. } => {
+            RestoreError::NoStore { path, why: detail }
         }
+        other @ (StoreError::Locked(_)
+        | StoreError::NoFile { .. }
+        | StoreError::Missing(_)
+        | StoreError::Lost { .. }
+        | StoreError::Empty(_)
+        | StoreError::NotMade { .. }
+        | StoreError::TakenAway { .. }
+        | StoreError::Record { .. }) => RestoreError::NoStore { path, why: other.to_string() },
     }
 }

@@ -37,7 +37,7 @@ impl Role {
 
     /// Returns whether a token of this role has the permission.
     pub const fn may(self, permission: Permission) -> bool {
-        let (viewer, operator, admin, agent) = permission.holders();
+        let (viewer, operator, admin, agent, _) = permission.holders();
         match self {
             Self::Viewer => viewer,
             Self::Operator => operator,
@@ -52,6 +52,10 @@ impl Role {
 pub enum Permission {
     /// Read agents, tasks and their states.
     ReadFleet,
+    /// Read the agent that it is, and the tasks that it submitted or holds.
+    ReadItself,
+    /// Read the metrics, where they are not for everybody.
+    ReadMetrics,
     /// Read the restarts of every agent.
     ReadAnyRestarts,
     /// Read the restarts of the agent that it is.
@@ -60,6 +64,8 @@ pub enum Permission {
     ReadAudit,
     /// Submit tasks, and push one to an agent.
     SubmitTasks,
+    /// Submit tasks for the agent that it is.
+    SubmitToItself,
     /// Cancel and retry every task.
     ActOnAnyTask,
     /// Cancel and retry the tasks that were submitted under its name.
@@ -87,34 +93,43 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Returns whether viewers, operators, admins and agents have it.
+    /// Returns whether viewers, operators, admins, agents, and agents that registered openly have it.
     #[rustfmt::skip]
-    const fn holders(self) -> (bool, bool, bool, bool) {
+    const fn holders(self) -> (bool, bool, bool, bool, bool) {
         match self {
-            //                       viewer operator admin agent
-            Self::ReadFleet       => (true,  true,  true, true),
-            Self::ReadAnyRestarts => (true,  true,  true, false),
-            Self::ReadOwnRestarts => (true,  true,  true, true),
-            Self::ReadAudit       => (false, true,  true, false),
-            Self::SubmitTasks     => (false, true,  true, true),
-            Self::ActOnAnyTask    => (false, true,  true, false),
-            Self::ActOnOwnTasks   => (false, true,  true, true),
-            Self::RestartAnyAgent => (false, true,  true, false),
-            Self::RestartItself   => (false, true,  true, true),
-            Self::DrainAgents     => (false, true,  true, false),
-            Self::LabelAgents     => (false, true,  true, false),
-            Self::ManageTokens    => (false, false, true, false),
-            Self::RevokeOwnTokens => (false, false, true, true),
-            Self::InspectStore    => (false, false, true, false),
-            Self::ChangeSettings  => (false, false, true, false),
-            Self::BackUpStore     => (false, false, true, false),
-            Self::Identify        => (false, false, true, true),
+            //                       viewer operator admin agent openly registered
+            Self::ReadFleet       => (true,  true,  true, true,  false),
+            Self::ReadItself      => (true,  true,  true, true,  true),
+            Self::ReadMetrics     => (true,  true,  true, true,  false),
+            Self::ReadAnyRestarts => (true,  true,  true, false, false),
+            Self::ReadOwnRestarts => (true,  true,  true, true,  true),
+            Self::ReadAudit       => (false, true,  true, false, false),
+            Self::SubmitTasks     => (false, true,  true, true,  false),
+            Self::SubmitToItself  => (false, true,  true, true,  true),
+            Self::ActOnAnyTask    => (false, true,  true, false, false),
+            Self::ActOnOwnTasks   => (false, true,  true, true,  true),
+            Self::RestartAnyAgent => (false, true,  true, false, false),
+            Self::RestartItself   => (false, true,  true, true,  true),
+            Self::DrainAgents     => (false, true,  true, false, false),
+            Self::LabelAgents     => (false, true,  true, false, false),
+            Self::ManageTokens    => (false, false, true, false, false),
+            Self::RevokeOwnTokens => (false, false, true, true,  true),
+            Self::InspectStore    => (false, false, true, false, false),
+            Self::ChangeSettings  => (false, false, true, false, false),
+            Self::BackUpStore     => (false, false, true, false, false),
+            Self::Identify        => (false, false, true, true,  true),
         }
+    }
+
+    /// Returns whether the token of an agent that registered without an admin or an invitation has it.
+    pub const fn is_of_the_openly_registered(self) -> bool {
+        let (.., openly) = self.holders();
+        openly
     }
 
     /// Returns the role with the fewest rights that a person's token needs for it.
     pub const fn needed_role(self) -> Role {
-        let (viewer, operator, _, _) = self.holders();
+        let (viewer, operator, ..) = self.holders();
         match (viewer, operator) {
             (true, _) => Role::Viewer,
             (false, true) => Role::Operator,
@@ -140,20 +155,25 @@ mod tests {
 
     #[test]
     fn a_viewer_only_reads() {
-        use Permission::{ReadAnyRestarts, ReadFleet, ReadOwnRestarts};
+        use Permission::{ReadAnyRestarts, ReadFleet, ReadItself, ReadMetrics, ReadOwnRestarts};
         let held: Vec<_> = Permission::VARIANTS.iter().filter(|permission| Role::Viewer.may(**permission)).collect();
-        assert_eq!(held, [&ReadFleet, &ReadAnyRestarts, &ReadOwnRestarts]);
+        assert_eq!(held, [&ReadFleet, &ReadItself, &ReadMetrics, &ReadAnyRestarts, &ReadOwnRestarts]);
     }
 
     #[test]
     fn an_agent_acts_on_what_is_its_own() {
         use Permission::{
-            ActOnOwnTasks, Identify, ReadFleet, ReadOwnRestarts, RestartItself, RevokeOwnTokens, SubmitTasks,
+            ActOnOwnTasks, Identify, ReadFleet, ReadItself, ReadMetrics, ReadOwnRestarts, RestartItself,
+            RevokeOwnTokens, SubmitTasks, SubmitToItself,
         };
         let held: Vec<_> = Permission::VARIANTS.iter().filter(|permission| Role::Agent.may(**permission)).collect();
-        let expected =
-            [&ReadFleet, &ReadOwnRestarts, &SubmitTasks, &ActOnOwnTasks, &RestartItself, &RevokeOwnTokens, &Identify];
-        assert_eq!(held, expected);
+        let its_own =
+            [ReadItself, ReadOwnRestarts, SubmitToItself, ActOnOwnTasks, RestartItself, RevokeOwnTokens, Identify];
+        let of_all: Vec<_> = held.iter().filter(|permission| !its_own.contains(permission)).collect();
+        assert_eq!((held.len(), of_all), (10, vec![&&ReadFleet, &&ReadMetrics, &&SubmitTasks]));
+        // Who registered openly has only what is its own.
+        let openly: Vec<_> = Permission::VARIANTS.iter().filter(|it| it.is_of_the_openly_registered()).collect();
+        assert_eq!(openly, its_own.iter().collect::<Vec<_>>());
     }
 
     #[test]

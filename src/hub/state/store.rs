@@ -2,20 +2,25 @@
 //! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
 
 mod audit_table;
+mod clock;
+mod error;
+mod making;
+mod place;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    Builder, Database, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
     TableError, TableHandle as _, Value, WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::common::fs::regular_file::{self, Unsuitable};
+use crate::common::fs::atomic_file::remove_leftovers;
 use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::healing::record::HealingRecord;
@@ -25,10 +30,15 @@ use crate::hub::scheduler::rollouts::rollout::Rollout;
 use crate::hub::scheduler::rollouts::target::Target;
 use crate::hub::scheduler::task::Task;
 use crate::hub::state::audit::Entry;
+use crate::hub::state::clock_mark::ClockMark;
 use crate::hub::state::idempotency::{self, KeptAnswer};
 use crate::hub::state::invitations::{self, Invitation};
 pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
 use crate::hub::state::store::audit_table::{Bounds, NotWritten};
+pub use crate::hub::state::store::error::StoreError;
+pub(super) use crate::hub::state::store::error::open_error;
+pub use crate::hub::state::store::making::{SOCKET, WithoutStore, make_private_dir};
+use crate::hub::state::store::place::{Place, StoreLoss};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
@@ -106,46 +116,6 @@ const MOMENT: &str = "agents_as_of";
 /// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
 pub(super) const CACHE_BYTES: usize = 8 << 20;
 
-/// The reason why the store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process has the file open.
-    #[error("{0} is in use by another hub: stop it, or give this one another --data")]
-    Locked(PathBuf),
-    /// The file was written by a newer hub.
-    #[error("{path} has schema {found}, this hub knows {}: run the newer hub that wrote it", SCHEMA)]
-    Newer {
-        /// The file's path.
-        path: PathBuf,
-        /// The file's schema number.
-        found: u64,
-    },
-    /// Something other than a regular file has the store's path.
-    #[error("{path}: {unfit}: move it away, or give another --data")]
-    NoFile {
-        /// The path.
-        path: PathBuf,
-        /// What was found there.
-        unfit: Unsuitable,
-    },
-    /// A record could not be written as JSON.
-    #[error("record {key} cannot be written as JSON ({detail}): this is a bug")]
-    Record {
-        /// The record, as `table/key`.
-        key: String,
-        /// The error of serde.
-        detail: String,
-    },
-    /// The file could not be read or written.
-    #[error("{path}: {detail}: check the disk, its free space and the permissions")]
-    File {
-        /// The file's path.
-        path: PathBuf,
-        /// The error of redb.
-        detail: String,
-    },
-}
-
 /// Everything that was stored.
 #[derive(Debug, Default)]
 pub struct Stored {
@@ -163,6 +133,8 @@ pub struct Stored {
     pub agents: Vec<AgentRecord>,
     /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
     pub moment: u64,
+    /// Both clocks at the last commit; `None` in a store of a hub that did not keep them.
+    pub clock: Option<ClockMark>,
     /// All tokens, by hash.
     pub tokens: Vec<(TokenHash, Principal)>,
     /// All invitations.
@@ -201,12 +173,14 @@ pub struct StateChanges {
     pub answers: Vec<idempotency::Change>,
     /// New entries of the audit.
     pub audit: Vec<Entry>,
+    /// Both clocks at this commit. They are stored with whatever there is to store.
+    pub clock: Option<ClockMark>,
 }
 
 impl StateChanges {
     /// Returns whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
-        let Self { tokens, invitations, settings, answers, audit } = self;
+        let Self { tokens, invitations, settings, answers, audit, clock: _ } = self;
         tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
     }
 }
@@ -215,6 +189,7 @@ impl StateChanges {
 pub struct Store {
     pub(super) db: Arc<Database>,
     path: PathBuf,
+    place: Place,
 }
 
 impl Store {
@@ -228,32 +203,64 @@ impl Store {
         &self.path
     }
 
-    /// Opens `hub.redb` in the folder, or creates it.
+    /// Returns the size of the file after the last commit.
+    pub fn bytes(&self) -> u64 {
+        self.place.bytes()
+    }
+
+    /// Opens `hub.redb` in the folder; `absent` says what is done where there is none.
     ///
     /// # Errors
     /// Returns [`StoreError::Locked`] while another process has the file open, or the other errors as described there.
-    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    pub fn open(data_dir: &Path, absent: WithoutStore) -> Result<Self, StoreError> {
+        making::ensure(data_dir, absent)?;
         let path = Self::path_in(data_dir);
-        regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
-            tracing::error!(file = %path.display(), "the store is an empty file: if it held anything, that is gone; an empty store is made of it");
-        }
         if let Some(found) = look_at_schema(&path).filter(|found| *found > SCHEMA) {
             return Err(StoreError::Newer { path, found });
         }
-        let opened = catch_panic(&path, || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(&path)))?;
-        let db = opened.map_err(|error| {
-            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
-                return StoreError::Locked(path.clone());
-            }
-            StoreError::File { path: path.clone(), detail: error.to_string() }
-        })?;
+        let file = making::open_file(&path)?;
+        let place = Place::of(&file).map_err(|error| StoreError::file(&path, &error))?;
+        let opened = catch_panic(&path, || {
+            let backend = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
+            let builder = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+            builder.map_err(|error| open_error(&path, error))
+        });
         // The data folder may have existed before, and be open to other users.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| StoreError::File { path: path.clone(), detail: error.to_string() })?;
-        let store = Self { db: Arc::new(db), path };
+            .map_err(|error| StoreError::file(&path, &error))?;
+        let store = Self { db: Arc::new(opened?), path, place };
         catch_panic(&store.path, || store.prepare())?;
+        store.place.written(&store.path).map_err(|how| store.taken(how))?;
+        making::mark(data_dir);
+        // Those of a process that was killed while it made a store.
+        if let Err(error) = remove_leftovers(&store.path) {
+            tracing::warn!(error = %error.source, "what a killed hub left beside the store cannot be removed");
+        }
         Ok(store)
+    }
+
+    /// Checks that the folder holds a store, or did and lost it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is none that could be opened.
+    pub fn must_be_in(data_dir: &Path) -> Result<(), StoreError> {
+        making::ensure(data_dir, WithoutStore::Refuse)
+    }
+
+    /// Checks that the file is where it was, as the last commit left it: what was stored is found again.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenAway`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.place.check(&self.path).map_err(|how| self.taken(how))
+    }
+
+    fn taken(&self, how: StoreLoss) -> StoreError {
+        if matches!(how, StoreLoss::Written { .. }) {
+            // Closing it would write once more into what is somebody else's now.
+            std::mem::forget(Arc::clone(&self.db));
+        }
+        StoreError::TakenAway { path: self.path.clone(), how }
     }
 
     /// Returns a reader of the audit, which is not part of [`Self::load`]. The file stays open until it is dropped, too.
@@ -282,6 +289,7 @@ impl Store {
         stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
         let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
         stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
+        stored.clock = self.read_clock(&meta)?;
         let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
         for entry in table.iter().map_err(|e| self.file_error(&e))? {
             let (key, value) = entry.map_err(|e| self.file_error(&e))?;
@@ -328,12 +336,20 @@ impl Store {
     /// Returns whether there was anything to write.
     ///
     /// # Errors
-    /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue.
+    /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue. [`StoreError::TakenAway`] also
+    /// where there is nothing to write: what was stored before is not where it was either.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
+        self.check()?;
         if changes.is_empty() && aside.is_empty() {
             return Ok(false);
         }
-        let StateChanges { tokens, invitations, settings, answers, audit } = aside;
+        catch_panic(&self.path, || self.write(changes, aside))?;
+        self.place.written(&self.path).map_err(|how| self.taken(how))?;
+        Ok(true)
+    }
+
+    fn write(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
+        let StateChanges { tokens, invitations, settings, answers, audit, clock } = aside;
         let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
         {
             self.write_records(&write, TASKS, &changes.tasks)?;
@@ -354,6 +370,7 @@ impl Store {
                 let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
                 meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
             }
+            self.write_clock(&write, *clock)?;
             let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
             for (hash, principal) in tokens {
                 match principal {
@@ -370,8 +387,7 @@ impl Store {
                 table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
             }
         }
-        write.commit().map_err(|e| self.file_error(&e))?;
-        Ok(true)
+        write.commit().map_err(|e| self.file_error(&e))
     }
 
     /// Writes the changed records of one table, and removes the deleted ones.
@@ -418,13 +434,6 @@ impl Store {
     }
 }
 
-impl StoreError {
-    /// Creates the error of a file that redb or the system could not read or write.
-    pub(super) fn file(path: &Path, error: &dyn std::error::Error) -> Self {
-        Self::File { path: path.to_owned(), detail: error.to_string() }
-    }
-}
-
 /// Returns the schema number; 0 if there is none.
 pub(super) fn schema_of(read: &ReadTransaction, path: &Path) -> Result<u64, StoreError> {
     let failed = |error: &dyn std::error::Error| StoreError::file(path, error);
@@ -450,8 +459,7 @@ fn look_at_schema(path: &Path) -> Option<u64> {
 /// (4.6, `btree_base.rs`).
 pub(super) fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        let detail = "it is damaged; put the last good copy of it there, or move it away and begin with an empty store";
-        Err(StoreError::File { path: path.to_owned(), detail: detail.to_owned() })
+        Err(StoreError::Damaged { path: path.to_owned(), detail: "a page makes no sense".to_owned() })
     })
 }
 

@@ -24,9 +24,14 @@ pub type TokenHash = [u8; 32];
 /// The number of characters of a token that are kept to tell it apart, of 64: they prove nothing.
 const PREFIX_CHARS: usize = 6;
 
-/// The largest number of tokens that a hub keeps. Registration is open, and must not fill the disk: a token takes about
-/// 200 bytes of it.
+/// The largest number of tokens that a hub keeps beside those of agents that registered openly. A token takes about 200 bytes
+/// of the disk.
 pub const MAX_TOKENS: usize = 200_000;
+/// The largest number of tokens of agents that registered openly. They have a room of their own: however many strangers
+/// register, an admin can make tokens.
+pub const MAX_OPEN_TOKENS: usize = 100_000;
+/// The time after which a token of an agent that registered openly is dropped if it was never used, in ms: 7 days.
+pub const UNCLAIMED_LIFE_MS: u64 = 7 * 86_400_000;
 
 /// The reason why no token was issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +42,10 @@ pub enum NotIssued {
     SecretInUse,
     /// There are [`MAX_TOKENS`] tokens.
     Full,
+    /// There are [`MAX_OPEN_TOKENS`] tokens of agents that registered openly, and all of them are used.
+    FullOfStrangers,
+    /// An agent that registered openly uses the name: whoever it is would share what is given to the name.
+    HeldOpenly,
 }
 
 /// The number of bytes of a hash that are the token's id.
@@ -67,6 +76,9 @@ pub struct TokenSummary {
     /// Who made the token.
     #[serde(default)]
     pub created_by: Option<String>,
+    /// Whether its agent registered without an admin and without an invitation: it may only do what is its own.
+    #[serde(default)]
+    pub registered_openly: bool,
 }
 
 impl TokenSummary {
@@ -81,6 +93,7 @@ impl TokenSummary {
             last_used_at: principal.last_used_at,
             prefix: principal.prefix.clone(),
             created_by: principal.created_by.clone(),
+            registered_openly: principal.registered_openly,
         }
     }
 }
@@ -155,6 +168,24 @@ impl TokenTable {
         }
     }
 
+    /// Returns whether an agent of the name is to be expected: it has an agent's token that somebody vouched for, or that was
+    /// used.
+    pub fn expects(&self, name: &str) -> bool {
+        self.of(name).any(|hash| self.get(hash).is_some_and(Self::is_expected))
+    }
+
+    /// A flood of registrations makes no agents.
+    fn is_expected(principal: &Principal) -> bool {
+        principal.role == Role::Agent && !principal.is_unclaimed()
+    }
+
+    /// Returns whether an agent that registered openly holds the name, and if so, whether its token was used.
+    pub fn held_openly(&self, name: &str) -> Option<bool> {
+        let mut openly = self.of(name).filter_map(|hash| self.get(hash)).filter(|it| it.registered_openly).peekable();
+        openly.peek()?;
+        Some(openly.any(|principal| !principal.is_unclaimed()))
+    }
+
     /// Returns the time since which the name has its present owner, in ms since the epoch; `None` if it has no token.
     pub fn owned_since(&self, name: &str) -> Option<u64> {
         self.of(name).next().and_then(|hash| self.get(hash)).map(|principal| principal.owned_since)
@@ -169,15 +200,14 @@ impl TokenTable {
         })
     }
 
-    /// Returns the names after this one that have an agent's token, in order, each once.
+    /// Returns the names after this one of agents that are to be [expected](Self::expects), in order, each once.
     pub fn agents_after<'a>(&'a self, after: Option<&str>) -> impl Iterator<Item = &'a str> {
         // After the last token that the name could have.
         let from = after.map(|name| -> TokenPlace { (name.into(), u64::MAX, [u8::MAX; 32]) });
         let from = from.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last: Option<&str> = None;
         self.by_name.range::<_, TokenPlace>((from, Bound::Unbounded)).filter_map(move |(name, _, hash)| {
-            let is_next =
-                last != Some(&**name) && self.get(hash).is_some_and(|principal| principal.role == Role::Agent);
+            let is_next = last != Some(&**name) && self.get(hash).is_some_and(Self::is_expected);
             is_next.then(|| *last.insert(name))
         })
     }
@@ -229,6 +259,10 @@ pub struct Tokens {
     expiring: BTreeSet<(u64, TokenHash)>,
     /// The tokens whose use is noted and not stored.
     used: BTreeSet<TokenHash>,
+    /// The number of tokens of agents that registered openly.
+    open: usize,
+    /// Those of them that were never used, by time of issue in ms since the epoch.
+    unclaimed: BTreeSet<(u64, TokenHash)>,
 }
 
 impl Tokens {
@@ -236,10 +270,16 @@ impl Tokens {
     pub fn load(stored: Vec<(TokenHash, Principal)>) -> Self {
         let mut tokens = Self::default();
         for (hash, principal) in stored {
-            tokens.expiring.extend(principal.expires_at.map(|at| (at, hash)));
-            tokens.valid.insert(hash, principal);
+            tokens.add(hash, principal);
         }
         tokens
+    }
+
+    fn add(&mut self, hash: TokenHash, principal: Principal) {
+        self.expiring.extend(principal.expires_at.map(|at| (at, hash)));
+        self.open += usize::from(principal.registered_openly);
+        self.unclaimed.extend(principal.is_unclaimed().then_some((principal.created_at, hash)));
+        self.valid.insert(hash, principal);
     }
 
     /// Returns the tokens that were not revoked.
@@ -260,7 +300,7 @@ impl Tokens {
     /// `only_if_new` it must have none.
     ///
     /// # Errors
-    /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`), [`NotIssued::SecretInUse`] or [`NotIssued::Full`].
+    /// Returns [`NotIssued::NameTaken`] (only with `only_if_new`), or those of [`Self::check_room`].
     pub fn issue(
         &mut self,
         secret: [u8; SECRET_BYTES],
@@ -270,20 +310,42 @@ impl Tokens {
         if only_if_new && self.valid.holds(&principal.name) {
             return Err(NotIssued::NameTaken);
         }
+        self.check_room(&secret, principal.registered_openly)?;
         let token = hex(&secret);
         let hash = hash_of(&token);
-        if self.valid.get(&hash).is_some() {
-            return Err(NotIssued::SecretInUse);
-        }
-        if self.valid.by_name.len() >= MAX_TOKENS {
-            return Err(NotIssued::Full);
-        }
         principal.owned_since = self.valid.owned_since(&principal.name).unwrap_or(principal.owned_since);
         principal.prefix = Some(token[..PREFIX_CHARS].to_owned());
-        self.expiring.extend(principal.expires_at.map(|at| (at, hash)));
         self.dirty.push((hash, Some(principal.clone())));
-        self.valid.insert(hash, principal);
+        self.add(hash, principal);
         Ok(token)
+    }
+
+    /// Checks that there is room for a token of these bytes.
+    ///
+    /// # Errors
+    /// Returns [`NotIssued::SecretInUse`], [`NotIssued::Full`] or, for an agent that registers openly,
+    /// [`NotIssued::FullOfStrangers`].
+    pub fn check_room(&self, secret: &[u8; SECRET_BYTES], registered_openly: bool) -> Result<(), NotIssued> {
+        if self.valid.get(&hash_of(&hex(secret))).is_some() {
+            return Err(NotIssued::SecretInUse);
+        }
+        match registered_openly {
+            true if self.open >= MAX_OPEN_TOKENS => Err(NotIssued::FullOfStrangers),
+            false if self.valid.by_name.len() - self.open >= MAX_TOKENS => Err(NotIssued::Full),
+            true | false => Ok(()),
+        }
+    }
+
+    /// Returns the name of the unclaimed token that makes room for another one, if there is none without it.
+    pub fn makes_room(&self) -> Option<String> {
+        let (_, oldest) = self.unclaimed.first().filter(|_| self.open >= MAX_OPEN_TOKENS)?;
+        self.valid.get(oldest).map(|principal| principal.name.clone())
+    }
+
+    /// Returns the names, at most so many, whose token was registered openly, was never used, and is to be dropped by now.
+    pub fn overdue_unclaimed(&self, most: usize, now_ms: u64) -> Vec<String> {
+        let overdue = self.unclaimed.iter().take_while(|(at, _)| at.saturating_add(UNCLAIMED_LIFE_MS) <= now_ms);
+        overdue.take(most).filter_map(|(_, hash)| Some(self.valid.get(hash)?.name.clone())).collect()
     }
 
     /// Revokes tokens of the name and returns their ids.
@@ -291,8 +353,12 @@ impl Tokens {
         let selected = |hash: &&TokenHash| self.valid.is_selected(hash, which);
         let revoked: Vec<TokenHash> = self.valid.of(name).filter(selected).copied().collect();
         for hash in &revoked {
-            if let Some(expires_at) = self.valid.get(hash).and_then(|principal| principal.expires_at) {
-                self.expiring.remove(&(expires_at, *hash));
+            if let Some(principal) = self.valid.get(hash) {
+                if let Some(expires_at) = principal.expires_at {
+                    self.expiring.remove(&(expires_at, *hash));
+                }
+                self.open -= usize::from(principal.registered_openly);
+                self.unclaimed.remove(&(principal.created_at, *hash));
             }
             self.used.remove(hash);
             self.valid.remove(hash);
@@ -301,9 +367,10 @@ impl Tokens {
         revoked.iter().map(id_of).collect()
     }
 
-    /// Returns when the next token expires, in ms since the epoch.
+    /// Returns when the next token expires or is to be dropped, in ms since the epoch.
     pub fn next_expiry(&self) -> Option<u64> {
-        self.expiring.first().map(|(at, _)| *at)
+        let drop = self.unclaimed.first().map(|(at, _)| at.saturating_add(UNCLAIMED_LIFE_MS));
+        self.expiring.first().map(|(at, _)| *at).into_iter().chain(drop).min()
     }
 
     /// Returns the names and hashes of the tokens that have expired since the last call.
@@ -319,10 +386,16 @@ impl Tokens {
         expired
     }
 
-    /// Notes that the token was used. It is stored with [`Self::take_used`], not at once.
+    /// Notes that the token was used. It is stored with [`Self::take_used`], not at once, but for the first use of one that
+    /// was registered openly.
     pub fn note_use(&mut self, hash: &TokenHash, now_ms: u64) {
-        let is_news = self.valid.get(hash).is_some_and(|principal| principal.use_is_news(now_ms));
-        if is_news && self.valid.note_use(hash, now_ms).is_some() {
+        let Some(principal) = self.valid.get(hash).filter(|principal| principal.use_is_news(now_ms)) else { return };
+        let is_first = self.unclaimed.remove(&(principal.created_at, *hash));
+        let Some(principal) = self.valid.note_use(hash, now_ms) else { return };
+        if is_first {
+            // What is done with it must not outlive that it was used: the name would be taken for one that left nothing.
+            self.dirty.push((*hash, Some(principal.clone())));
+        } else {
             self.used.insert(*hash);
         }
     }

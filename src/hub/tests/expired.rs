@@ -1,8 +1,8 @@
 //! A token that expires: who still acts with it, and what becomes of its name. And acts, which enter themselves into the
 //! audit.
 
-use crate::hub::acts::{NewToken, NotRegistered};
-use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation};
+use crate::hub::acts::{Admission, NewToken, NotRegistered};
+use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, WhyWorthless};
 use crate::hub::scheduler::{Outgoing, Scheduler};
 use crate::hub::state::audit::{Action, Author};
 use crate::hub::state::invitations::{InvitationRequest, NotInvited};
@@ -45,7 +45,10 @@ fn at_its_time_a_tokens_connections_are_closed_and_no_others() {
     assert!(closed(&mut hub).is_empty() && hub.scheduler.is_connected("a"));
     hub.tick(100);
     assert_eq!(closed(&mut hub), [(1, "the token has expired".to_owned())]);
-    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), expired: true, tokens: 1, connections: 1 }]);
+    assert_eq!(
+        hub.take_revocations(),
+        [Revocation { name: "a".into(), why: WhyWorthless::Expired, tokens: 1, connections: 1 }]
+    );
     assert_eq!((hub.scheduler.is_connected("a"), hub.deadline()), (false, None));
     assert_eq!(join(&mut hub, 2, &token, 100), Err(IdentifyRefused::InvalidToken));
     assert_eq!(hub.tokens.valid().owned_since("a"), Some(0), "the owner is the same");
@@ -89,16 +92,17 @@ fn who_redeems_an_invitation_gets_a_token_in_the_same_step_or_keeps_the_invitati
     let (code, made) = hub.acts(&author, 0).make_invitation([9; 32], request).unwrap();
     issue(&mut hub, 1, None);
     hub.take_aside();
-    let taken = hub.acts(&author, 1).register([2; 32], "a", Some(&code));
+    let by_invitation = Admission::ByInvitation(code);
+    let taken = hub.acts(&author, 1).register([2; 32], "a", &by_invitation);
     assert_eq!(taken, Err(NotRegistered::NotIssued(NotIssued::NameTaken)));
     assert!(hub.take_aside().is_empty());
-    hub.acts(&author, 1).register([2; 32], "b", Some(&code)).unwrap();
+    hub.acts(&author, 1).register([2; 32], "b", &by_invitation).unwrap();
     let aside = hub.take_aside();
     let done: Vec<_> = aside.audit.iter().map(|entry| (entry.action, entry.author.who.as_str())).collect();
     let who = format!("invitation:{}", made.id);
     assert_eq!(done, [(Action::AgentRegistered, who.as_str()), (Action::InvitationRedeemed, who.as_str())]);
     assert_eq!((aside.tokens.len(), aside.invitations.len()), (1, 1));
-    let again = hub.acts(&author, 1).register([3; 32], "c", Some(&code));
+    let again = hub.acts(&author, 1).register([3; 32], "c", &by_invitation);
     assert_eq!(again, Err(NotRegistered::NotInvited(NotInvited::InvitationUsedUp)));
     assert!(hub.take_aside().is_empty());
 }

@@ -1,3 +1,4 @@
+mod clock;
 mod expired;
 mod owners;
 mod read_again;

@@ -1,6 +1,6 @@
 //! Which step leaves a name without an owner, and which only changes its tokens.
 
-use crate::hub::hub_state::{HubState, Revocation};
+use crate::hub::hub_state::{HubState, Revocation, WhyWorthless};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
 use crate::hub::state::roles::Role;
@@ -93,7 +93,10 @@ fn who_revokes_nothing_ends_nothing() {
     assert_eq!(hub.revoke("nobody", &TokenSelector::All, 20).len(), 0);
     assert_eq!((ledger(&hub), hub.take_revocations()), (vec![RestartPhase::Commanded], Vec::new()));
     hub.revoke("a", &TokenSelector::All, 20);
-    assert_eq!(hub.take_revocations(), [Revocation { name: "a".into(), expired: false, tokens: 1, connections: 1 }]);
+    assert_eq!(
+        hub.take_revocations(),
+        [Revocation { name: "a".into(), why: WhyWorthless::Revoked, tokens: 1, connections: 1 }]
+    );
 }
 
 #[test]

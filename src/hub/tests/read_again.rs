@@ -7,13 +7,16 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use proptest::prelude::*;
 
-use crate::hub::http::reply::read_body;
+use crate::hub::http::credentials::{Credentials, LocalUser};
+use crate::hub::http::reply::{caller_of, read_body};
 use crate::hub::http::tasks::{TASK_FIELDS, parse_submission};
+use crate::hub::hub_state::Snapshot;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::scheduler::restart::RestartRequest;
 use crate::hub::scheduler::task::Task;
 use crate::hub::scheduler::{Outgoing, Scheduler};
-use crate::hub::state::store::{StateChanges, Store};
+use crate::hub::state::audit::Via;
+use crate::hub::state::store::{StateChanges, Store, WithoutStore};
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::tests::any_text;
 use crate::protocol::{Document, HubFrame, Identify, MAX_JSON_DEPTH, SidecarFrame};
@@ -27,7 +30,7 @@ struct Stored {
 impl Stored {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Store::open(folder.path()).unwrap(), _folder: folder }
+        Self { store: Store::open(folder.path(), WithoutStore::Make).unwrap(), _folder: folder }
     }
 
     /// Stores what changed; what is read back is what the scheduler has.
@@ -98,11 +101,13 @@ fn what_a_body_or_a_frame_says_is_read_back_from_the_store_and_taken_by_a_sideca
     let taken = RefCell::new((0, 0));
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/json".parse().unwrap());
+    let ops = Credentials::Local(LocalUser { uid: 0, via: Via::Socket });
+    let ops = caller_of(&Snapshot::default(), &ops).unwrap();
     let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(body in body(), frames in prop::collection::vec(frame(), 1..4), capability in any_text::value())| {
         let read = read_body(&headers, Ok(Bytes::from(body)), TASK_FIELDS);
         let mut scheduler = Scheduler::load(Vec::new(), Vec::new(), Policy::default(), 0);
-        if let Ok(submission) = read.and_then(|body| parse_submission(body, "ops")) {
+        if let Ok(submission) = read.and_then(|body| parse_submission(body, &ops)) {
             taken.borrow_mut().0 += 1;
             scheduler.submit("t".into(), submission, 1);
             stored.reads_back(&mut scheduler);

@@ -7,7 +7,7 @@ use crate::hub::hub_state::HubState;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
-use crate::hub::state::store::Store;
+use crate::hub::state::store::{Store, WithoutStore};
 use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_request_that_waits_while_its_token_is_revoked_changes_nothing() {
     let token = tokens.issue([7; 32], principal, true).unwrap();
     let (hash, _) = tokens.valid().find(&token).unwrap();
     let state = HubState::new(Scheduler::default(), tokens, Settings::default(), Vec::new());
-    let (actor, handle) = Actor::new(state, Store::open(folder.path()).unwrap());
+    let (actor, handle) = Actor::new(state, Store::open(folder.path(), WithoutStore::Make).unwrap());
     assert!(handle.snapshot().tokens.find(&token).is_some());
 
     // Both wait when the actor starts, so they are applied in one step.

@@ -60,7 +60,7 @@ fn process(snapshot: &Snapshot, now: Timestamp) -> ProcessPart {
             boot_id: run.boot_id.clone(),
             end: run.end.to_string(),
             why: run.why.clone(),
-            last_seen_at_ms: run.last_seen_at_ms,
+            last_seen_at_ms: snapshot.clock.shown(run.last_seen_at_ms),
         }),
         memory_bytes: OwnProcess::read().memory_bytes,
         config: snapshot.about.config.clone(),
@@ -226,7 +226,7 @@ fn identity_conflict(snapshot: &Snapshot, now: Timestamp) -> Option<IdentityConf
     let other = snapshot.identity_conflict.as_ref()?;
     Some(IdentityConflictPart {
         address: other.address.clone(),
-        last_at_ms: other.last_at.as_millis(),
+        last_at_ms: snapshot.clock.shown(other.last_at.as_millis()),
         age_ms: now.since(other.last_at),
         times: other.times,
         recent: other.is_recent(now),

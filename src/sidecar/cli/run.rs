@@ -17,6 +17,7 @@ use crate::sidecar::previous_run::facts::Facts;
 use crate::sidecar::previous_run::{self, panics};
 use crate::sidecar::shell::start_holding;
 use crate::sidecar::supervisor::exec::Program;
+use crate::sidecar::supervisor::inherited_fd;
 use crate::sidecar::supervisor::pm2::Pm2;
 use crate::sidecar::supervisor::preflight::Preflight;
 use crate::sidecar::supervisor::reaper;
@@ -28,6 +29,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// says how long each step before it took.
 pub fn run(options: Options, began: Instant) -> ExitCode {
     let parsed = Instant::now();
+    // Before anything is opened: its number is that of the run before.
+    let kept_folder = inherited_fd::take_folder();
     let Loaded { config, warnings } = match options.load() {
         Ok(loaded) => loaded,
         Err(error) => return print_error(&error, ExitCode::Config),
@@ -41,7 +44,7 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
         Err(why) => return print_error(&why, ExitCode::StateUnusable),
     };
     let prepared = Instant::now();
-    let lock = match StateLock::acquire(&config.queue_file, pm2.process_name(), LOCK_WAIT) {
+    let lock = match StateLock::acquire_after(kept_folder, &config.queue_file, pm2.process_name(), LOCK_WAIT) {
         Ok(lock) => Arc::new(lock),
         Err(error @ LockError::Held { .. }) => return print_error(&error, ExitCode::AlreadyRunning),
         Err(error @ LockError::Unusable(_)) => return print_error(&error, ExitCode::StateUnusable),
@@ -90,12 +93,15 @@ pub fn run(options: Options, began: Instant) -> ExitCode {
     match (ending, program) {
         (Ending::Exit, _) => ExitCode::Done,
         (Ending::InPlace, Ok(program)) => {
-            drop((log, lock));
-            print_error(&program.run_again(), ExitCode::Internal)
+            drop(log);
+            // Without it a second copy may come between.
+            let kept_folder = lock.with_folder(inherited_fd::keep_folder).ok();
+            print_error(&program.run_again(kept_folder.as_deref()), ExitCode::Internal)
         }
         (Ending::InPlaceAsIs, Ok(program)) => {
-            drop((log, lock));
-            print_error(&program.run_current_image(), ExitCode::Internal)
+            drop(log);
+            let kept_folder = lock.with_folder(inherited_fd::keep_folder).ok();
+            print_error(&program.run_current_image(kept_folder.as_deref()), ExitCode::Internal)
         }
         (Ending::InPlace | Ending::InPlaceAsIs, Err(error)) => print_error(&error, ExitCode::Internal),
     }

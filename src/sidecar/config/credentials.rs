@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::common::fs::regular_file;
 use crate::common::http_client::proxy::Proxies;
 use crate::common::http_client::route::Transport;
-use crate::common::http_client::tls::{ClientCertificate, Roots, TlsOptions};
+use crate::common::http_client::tls::{ClientCertificate, Roots, SetBy, TlsOptions};
 use crate::common::secret::Secret;
 use crate::protocol::Limit;
 use crate::sidecar::config::Config;
@@ -25,7 +25,7 @@ impl Config {
         let tls = TlsOptions {
             roots: self.ca_file.clone().map_or(Roots::Native, Roots::File),
             client: pair.map(|(certificate, key)| ClientCertificate { certificate, key }),
-            has_keys: true,
+            set_by: SetBy::Keys,
         };
         Transport { tls, proxies: Proxies::OfEnvironment }
     }

@@ -221,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         let mut history =
-            HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::new(&[Secret::new("hush-hush")]));
+            HistoryWriter::open(&queue, "b".into(), Clock::start(|| 1_000), Redactor::new(&[Secret::new("hush-hush")]));
         history.add(refused("because of hush-hush"), NOW);
         history.add(HistoryEvent::Draining { on: true }, NOW.plus(5));
         history.finish().await;
@@ -237,7 +237,7 @@ mod tests {
     async fn the_end_of_the_file_says_which_run_it_is_of_however_long_that_is() {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
-        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::default());
+        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start(|| 1_000), Redactor::default());
         let machine_boot = Some("m".to_owned());
         let started = HistoryEvent::RunStarted {
             version: "1".into(),
@@ -266,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("queue.json");
         std::fs::create_dir(path_of(&queue).unwrap()).unwrap();
-        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start_at(1_000), Redactor::default());
+        let mut history = HistoryWriter::open(&queue, "b".into(), Clock::start(|| 1_000), Redactor::default());
         (0..2 * MAX_QUEUED).for_each(|_| history.add(HistoryEvent::Draining { on: true }, NOW));
         history.finish().await;
         assert!(read(&queue).is_err());

@@ -23,7 +23,7 @@ use crate::sidecar::hub_connection::dial::progress::Progress;
 use crate::sidecar::hub_connection::transport::{Connector, Stream};
 
 pub use crate::common::http_client::route::Transport;
-pub use crate::common::http_client::tls::{ClientCertificate, Roots, TlsOptions};
+pub use crate::common::http_client::tls::{ClientCertificate, Roots, SetBy, TlsOptions};
 pub use close_reason::cooldown_ms;
 
 /// The largest text that is sent in one frame, bytes: a result file of the largest size still fits with every byte

@@ -1,13 +1,15 @@
 //! Looks after what others may remove under a running sidecar (a redeploy, `git clean`, a cleaner of old files): the lock,
 //! the folder and the journal. What is missing is made anew, and said.
 
+use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::common::fs::same_file;
 use crate::sidecar::journal::state_lock::{LockError, Renewed, StateLock};
 
 /// How often it is looked at what is there.
@@ -22,18 +24,52 @@ pub(crate) enum FolderTrouble {
     Lost(String),
 }
 
+/// Tells a journal that this sidecar wrote from one that others put in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Content {
+    file: (u64, u64),
+    bytes: u64,
+}
+
+impl Content {
+    fn of(found: &Metadata) -> Self {
+        Self { file: same_file::identity(found), bytes: found.len() }
+    }
+}
+
 /// The state folder of a running sidecar.
 #[derive(Debug)]
 pub(crate) struct StateFolder {
     lock: Arc<StateLock>,
     queue_file: PathBuf,
+    /// What the journal was when it was last read or written; `None` if it was not there.
+    written: Mutex<Option<Content>>,
     trouble: watch::Sender<Option<FolderTrouble>>,
 }
 
 impl StateFolder {
-    /// Creates it for the journal `queue_file`, whose lock this process holds.
+    /// Creates it for the journal `queue_file`, whose lock this process holds and which it has just read.
     pub(crate) fn new(lock: Arc<StateLock>, queue_file: &Path) -> Self {
-        Self { lock, queue_file: queue_file.to_owned(), trouble: watch::channel(None).0 }
+        let written = Mutex::new(fs::metadata(queue_file).ok().as_ref().map(Content::of));
+        Self { lock, queue_file: queue_file.to_owned(), written, trouble: watch::channel(None).0 }
+    }
+
+    /// Notes that the journal has just been written as this file.
+    pub(crate) fn note_written(&self, file: &File) {
+        *self.written() = file.metadata().ok().as_ref().map(Content::of);
+    }
+
+    /// Returns whether others have removed the journal, or put another file in its place, since it was last written. Of
+    /// what is no file the next write tells.
+    pub(crate) fn is_changed_by_others(&self) -> bool {
+        match fs::metadata(&self.queue_file) {
+            Ok(found) => found.is_file() && *self.written() != Some(Content::of(&found)),
+            Err(_) => self.written().is_some(),
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Option<Content>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what an operator has to know, as it changes.
@@ -49,9 +85,13 @@ impl StateFolder {
         let folder = self.queue_file.parent().unwrap_or(Path::new(".")).display();
         match self.lock.renew() {
             Ok(Renewed::Intact) => {}
-            Ok(Renewed::File) => {
-                tracing::warn!(file = %self.lock.path().display(), "the lock file was removed by others: made anew");
+            Ok(Renewed::File { path }) => {
+                tracing::warn!(file = %path.display(), "the lock file was removed by others: made anew");
             }
+            Ok(Renewed::Elsewhere { path }) => tracing::warn!(
+                lock = %path.display(),
+                "the journal's path leads to another file by now: locked and written there, with what this sidecar knows"
+            ),
             Ok(Renewed::Folder { moved_to: None }) => {
                 tracing::error!(%folder, "the state folder was removed by others: made anew, with what this sidecar knows");
             }
@@ -65,7 +105,14 @@ impl StateFolder {
             }
             Err(error) => {
                 if !self.is_lost() {
-                    tracing::error!(%folder, %error, "the state folder is not ours any more: nothing is written, no task is taken");
+                    match &error {
+                        LockError::Held { .. } => {
+                            tracing::error!(%folder, %error, "the state folder is not ours any more: nothing is written, no task is taken");
+                        }
+                        LockError::Unusable(_) => {
+                            tracing::error!(%folder, %error, "the lock cannot be made anew: nothing is written, no task is taken until it can");
+                        }
+                    }
                 }
                 self.trouble.send_replace(Some(FolderTrouble::Lost(error.to_string())));
                 return Err(error);
@@ -82,19 +129,19 @@ impl StateFolder {
         matches!(&*self.trouble.borrow(), Some(FolderTrouble::Lost(_)))
     }
 
-    /// Looks after the folder until the runtime ends. Reports to `journal_gone`, at each look, that there is no journal.
-    pub(crate) async fn watch(self: Arc<Self>, journal_gone: mpsc::Sender<()>) {
+    /// Looks after the folder until the runtime ends. Reports to `journal_changed`, at each look, that the journal is not the
+    /// one that was written.
+    pub(crate) async fn watch(self: Arc<Self>, journal_changed: mpsc::Sender<()>) {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let folder = Arc::clone(&self);
-            let look = move || (folder.keep().is_ok(), folder.queue_file.exists());
+            let look = move || folder.keep().is_ok() && folder.is_changed_by_others();
             // A look that panicked says nothing.
-            let Ok((is_ours, is_there)) = tokio::task::spawn_blocking(look).await else { continue };
-            if is_ours && !is_there {
+            if let Ok(true) = tokio::task::spawn_blocking(look).await {
                 // Full if the last report is not taken yet.
-                let _ = journal_gone.try_send(());
+                let _ = journal_changed.try_send(());
             }
         }
     }

@@ -238,6 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_while_the_run_before_went_on_counts_too() {
+        // Its own clock does not follow: the machine was up for 8 h more than it knows of.
+        let hours = 8 * 3_600_000;
+        let line = HistoryEvent::KilledForMemory { count: 2 };
+        let suspended = Entry { uptime_ms: Some(19_000 + hours), ..entry(20_000, line.clone()) };
+        let step = |last: Entry, now: &Facts| {
+            let run = LastRun::of(&[started(), last]).unwrap();
+            decide(&run, PreviousEnd::Unknown, now, None).clock_step_ms
+        };
+        let now = |now_ms, up| Facts { now_ms, uptime_ms: Some(up), ..now() };
+        assert_eq!(step(suspended, &now(30_000 + hours, 29_000 + hours)), hours as i64);
+        assert_eq!(step(entry(20_000, line.clone()), &now(30_000 + hours, 29_000)), hours as i64, "it was set");
+        assert_eq!(step(entry(20_000 + hours, line), &now(30_000, 29_000 + hours)), -(hours as i64), "and set back");
+    }
+
+    #[test]
     fn a_clock_that_was_set_is_seen_within_one_boot_of_the_machine() {
         let step = |now: &Facts| {
             let run = decide(&LastRun::of(&[started()]).unwrap(), PreviousEnd::Unknown, now, None);

@@ -99,7 +99,7 @@ fn start_with(
 ) -> Result<Started, StartError> {
     let on_a_machine = environment.on_a_machine;
     let (config, pm2) = (Arc::new(config), Arc::new(pm2));
-    let clock = Clock::start_at((environment.now_ms)());
+    let clock = Clock::start(environment.now_ms);
     let policy = policy(&config, &pm2);
     if let (_, Some(why)) = pm2.restart_method_at(clock.now().as_millis()) {
         tracing::info!(%why, "as it stands, a commanded restart will replace this process in place");
@@ -129,7 +129,7 @@ fn start_with(
     let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
     let state_folder = lock.map(|lock| Arc::new(StateFolder::new(lock, &config.queue_file)));
     if let Some(folder) = &state_folder {
-        tokio::spawn(Arc::clone(folder).watch(senders.journal_gone.clone()));
+        tokio::spawn(Arc::clone(folder).watch(senders.journal_changed.clone()));
     }
     let (kept, kept_results) = watch::channel(None);
     let dial = Progress::new();

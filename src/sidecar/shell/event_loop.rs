@@ -154,7 +154,7 @@ impl Sidecar {
                 self.offered = Some(Offered::Resources(figures));
                 Some(Event::NewsOffered(News::Resources))
             }
-            Arrival::JournalGone => {
+            Arrival::JournalChanged => {
                 // No event: what the machine takes for durable is to be durable again.
                 self.write_journal_again().await;
                 None

@@ -24,7 +24,7 @@ pub(crate) struct Senders {
     pub(crate) connection: mpsc::Sender<ConnectionEvent>,
     pub(crate) output: mpsc::Sender<OutputBatch>,
     pub(crate) figures: mpsc::Sender<JsonFields>,
-    pub(crate) journal_gone: mpsc::Sender<()>,
+    pub(crate) journal_changed: mpsc::Sender<()>,
 }
 
 /// The receiving ends of the adapters' channels.
@@ -37,7 +37,7 @@ pub(crate) struct Inbox {
     pub(crate) connection: mpsc::Receiver<ConnectionEvent>,
     pub(crate) output: mpsc::Receiver<OutputBatch>,
     pub(crate) figures: mpsc::Receiver<JsonFields>,
-    pub(crate) journal_gone: mpsc::Receiver<()>,
+    pub(crate) journal_changed: mpsc::Receiver<()>,
 }
 
 /// A report of an adapter.
@@ -59,8 +59,8 @@ pub(crate) enum Arrival {
     Output(OutputBatch),
     /// The machine's load was measured.
     Figures(JsonFields),
-    /// There is no journal on the disk.
-    JournalGone,
+    /// The journal on the disk is not the one that was written.
+    JournalChanged,
 }
 
 impl Inbox {
@@ -73,7 +73,7 @@ impl Inbox {
         let (connection_sender, connection) = mpsc::channel(CAPACITY);
         let (output_sender, output) = mpsc::channel(CAPACITY);
         let (figure_sender, figures) = mpsc::channel(1);
-        let (gone_sender, journal_gone) = mpsc::channel(1);
+        let (changed_sender, journal_changed) = mpsc::channel(1);
         let senders = Senders {
             requests: request_sender,
             answers: answer_sender,
@@ -82,9 +82,9 @@ impl Inbox {
             connection: connection_sender,
             output: output_sender,
             figures: figure_sender,
-            journal_gone: gone_sender,
+            journal_changed: changed_sender,
         };
-        (senders, Self { requests, answers, wakes, results, settings, connection, output, figures, journal_gone })
+        (senders, Self { requests, answers, wakes, results, settings, connection, output, figures, journal_changed })
     }
 
     /// Waits for the next report. Cancel safe: nothing is lost if the future is dropped.
@@ -99,7 +99,7 @@ impl Inbox {
             Some(event) = self.connection.recv() => Arrival::Connection(event),
             Some(batch) = self.output.recv() => Arrival::Output(batch),
             Some(figures) = self.figures.recv() => Arrival::Figures(figures),
-            Some(()) = self.journal_gone.recv() => Arrival::JournalGone,
+            Some(()) = self.journal_changed.recv() => Arrival::JournalChanged,
             else => std::future::pending().await,
         }
     }

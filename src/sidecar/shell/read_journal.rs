@@ -57,7 +57,8 @@ fn set_aside(
             "a part of the journal makes no sense and counts for nothing; the rest does, and the whole file was copied aside"
         );
     }
-    atomic_file::write_atomic_up_to(max_bytes, path, &journal::to_bytes(journal, other)).inspect_err(|_| {
+    let written = atomic_file::write_atomic_up_to(max_bytes, path, &journal::to_bytes(journal, other));
+    written.map(drop).inspect_err(|_| {
         // The next start copies the file again, so a copy would fill a full disk further. It is removed only if the
         // file is unchanged: where only the folder's fsync failed, the file may have been replaced.
         if let (Ok(file), Ok(copy)) = (fs::read(path), fs::read(&copied_to))

@@ -88,7 +88,7 @@ mod tests {
     async fn without_a_supervisor_nobody_starts_the_next_run() {
         let (answers, mut heard) = mpsc::channel(1);
         let pm2 = Arc::new(Pm2::from_env(|_| None));
-        let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start_at(0) });
+        let look = Arc::new(Pm2AndProgram { pm2, preflight: None, clock: Clock::start(|| 0) });
         NextRunChecks::new(look, answers).check(7, false);
         let found = Event::NextRunChecked { number: 7, restart_method: RestartMethod::InPlace, cannot_start: None };
         assert_eq!(heard.recv().await, Some(found));

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::fs::same_file;
+use crate::sidecar::supervisor::inherited_fd::{self, KEPT_FOLDER};
 
 /// The file that this process runs, even if it has been moved.
 #[cfg(target_os = "linux")]
@@ -81,35 +82,40 @@ impl Program {
     }
 
     /// Runs the program at the path in this process. If that is missing or broken, runs the one that this process was
-    /// started from, so that a bad upgrade does not stop the agent.
+    /// started from, so that a bad upgrade does not stop the agent. `kept_folder` is what [`KEPT_FOLDER`] is to say.
     ///
     /// # Errors
     /// Neither program could be run.
-    pub fn run_again(&self) -> io::Error {
-        let error = self.exec(&self.path);
+    pub fn run_again(&self, kept_folder: Option<&str>) -> io::Error {
+        let error = self.exec(&self.path, kept_folder);
         tracing::error!(program = %self.path.display(), %error, "the program at this path cannot be run; going on with the old one");
-        self.run_current_image()
+        self.run_current_image(kept_folder)
     }
 
     /// Runs the program that this process was started from again, whatever file is at its path by now.
     ///
     /// # Errors
     /// The program could not be run.
-    pub fn run_current_image(&self) -> io::Error {
+    pub fn run_current_image(&self, kept_folder: Option<&str>) -> io::Error {
         #[cfg(target_os = "linux")]
         let image = Path::new(IMAGE);
         #[cfg(not(target_os = "linux"))]
         let image = &self.path;
-        self.exec(image)
+        self.exec(image, kept_folder)
     }
 
-    fn exec(&self, file: &Path) -> io::Error {
+    fn exec(&self, file: &Path, kept_folder: Option<&str>) -> io::Error {
         use std::os::unix::process::CommandExt;
-        if let Err(error) = crate::sidecar::supervisor::inherited_fd::keep_across_exec() {
+        if let Err(error) = inherited_fd::keep_across_exec() {
             tracing::warn!(%error, "the next run will not have pm2's channel");
         }
         crate::common::signals::ignore_across_exec();
         // Under the same name, so that the next run uses the same path.
-        std::process::Command::new(file).arg0(&self.path).args(&self.arguments).exec()
+        let mut next = std::process::Command::new(file);
+        next.arg0(&self.path).args(&self.arguments).env_remove(KEPT_FOLDER);
+        if let Some(value) = kept_folder {
+            next.env(KEPT_FOLDER, value);
+        }
+        next.exec()
     }
 }

@@ -19,6 +19,7 @@ use crate::common::text::first_chars;
 use crate::sidecar::agent::wake::process_group;
 use crate::sidecar::exit_code::ExitCode;
 use crate::sidecar::supervisor::exec::{Program, Stamp};
+use crate::sidecar::supervisor::inherited_fd::KEPT_FOLDER;
 
 /// The time limit of a probe; it takes some milliseconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,8 +34,14 @@ const QUOTED_CHARS: usize = 300;
 const ANSWER_PREFIX: &str = "agentcom-sidecar ";
 
 /// Variables that are for this process only: a probe must not use its channel to pm2 or systemd.
-const REMOVED_VARIABLES: [&str; 5] =
-    ["NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+const REMOVED_VARIABLES: [&str; 6] = [
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    KEPT_FOLDER,
+];
 
 /// Checks the next run before it is needed.
 #[derive(Debug, Clone)]

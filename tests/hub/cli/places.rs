@@ -203,7 +203,7 @@ async fn where_no_hub_runs_the_store_answers_and_takes_acts() {
 #[tokio::test]
 async fn commands_at_the_same_time_without_a_hub_all_succeed_and_each_act_is_done_once() {
     let dir = folder();
-    printed(&dir, &["token", "ops", "--admin"]);
+    printed(&dir, &["token", "ops", "--admin", "--init"]);
     let names: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
     let running: Vec<_> =
         names.iter().map(|name| started(command(&dir, &["submit", name, "--idempotency-key", name]))).collect();
@@ -225,8 +225,41 @@ async fn commands_at_the_same_time_without_a_hub_all_succeed_and_each_act_is_don
 fn a_folder_that_is_none_of_a_hub_is_not_made() {
     let dir = folder();
     let missing = dir.path().join("missing");
-    for args in [&["agents"][..], &["tasks"], &["check"], &["token", "list"], &["invite", "list"], &["submit", "d"]] {
+    let (file, out) = (missing.join("file"), dir.path().join("out"));
+    let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+    for args in [
+        &["agents"][..],
+        &["agent", "a"],
+        &["tasks"],
+        &["task", "t"],
+        &["submit", "d"],
+        &["cancel", "t"],
+        &["retry", "t"],
+        &["restart", "a"],
+        &["restarts"],
+        &["rollout", "status"],
+        &["drain", "a"],
+        &["resume", "a"],
+        &["healing"],
+        &["events"],
+        &["label", "a", "x=y"],
+        &["token", "a"],
+        &["token", "a", "--out", file],
+        &["token", "list"],
+        &["token", "revoke", "a"],
+        &["invite"],
+        &["invite", "list"],
+        &["invite", "revoke", "i"],
+        &["audit"],
+        &["store", "check"],
+        &["backup", "--out", out],
+        &["check"],
+        &["serve", "--no-init", "--listen", "127.0.0.1:0"],
+    ] {
         let output = hub_command().args(args).arg("--data").arg(&missing).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!((output.status.code(), missing.exists()), (Some(78), false), "{args:?}: {output:?}");
+        assert!(said.contains("no store in") && said.contains("--init"), "{args:?}: {said}");
     }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

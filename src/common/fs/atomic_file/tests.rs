@@ -53,6 +53,22 @@ fn a_link_is_written_through_to_its_target() {
 }
 
 #[test]
+fn what_is_no_file_is_not_replaced() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let folder = folder();
+    let (link, pipe) = (folder.path().join("queue.json"), folder.path().join("pipe"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    for path in [&pipe, &link] {
+        let error = write_atomic(path, b"{}").unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("cannot replace") && said.contains("a named pipe stands where"), "{said}");
+        assert!(said.contains("move it away"), "{said}");
+    }
+    assert_eq!(names(folder.path()), ["pipe", "queue.json"]);
+}
+
+#[test]
 fn a_relative_link_is_relative_to_its_own_folder() {
     let folder = folder();
     let link = folder.path().join("queue.json");

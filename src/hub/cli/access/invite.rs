@@ -71,7 +71,7 @@ pub(in crate::hub::cli) fn run(action: Option<InviteAction>, new: &NewInvitation
             if let Some(Err(bad)) = new.name.as_deref().map(check_new_name) {
                 return fail(ExitCode::Usage, format_args!("NAME: found {bad}; allowed: {NEW_NAME}"));
             }
-            client::run(&new.hub, Folder::IsMade, async |client| make(client, new).await)
+            client::run(&new.hub, Folder::MustExist, async |client| make(client, new).await)
         }
     }
 }

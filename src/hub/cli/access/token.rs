@@ -15,7 +15,6 @@ use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::text;
 use crate::hub::cli::show::output::{Output, fail};
 use crate::hub::random;
-use crate::hub::server::{ServeError, make_private_dir};
 use crate::hub::state::roles::Role;
 use crate::hub::state::tokens::hex;
 use crate::protocol::{NEW_NAME, check_new_name};
@@ -63,6 +62,9 @@ pub(in crate::hub::cli) struct NewToken {
     /// Write the token to this new file (mode 0600) instead of printing it; never over a file that is there
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Where the data folder holds no store, make one, and the folder; where it holds one, nothing else changes
+    #[arg(long)]
+    init: bool,
     #[command(flatten)]
     hub: HubArgs,
 }
@@ -116,7 +118,11 @@ fn make(new: &NewToken) -> ExitCode {
         body["expires_in_ms"] = json!(expires);
     }
     let kind = if role == Role::Agent { "token".to_owned() } else { format!("{role} token") };
-    client::run(&new.hub, Folder::IsMade, async |client| match &new.out {
+    let folder = if new.init { Folder::IsMade } else { Folder::MustExist };
+    client::run(&new.hub, folder, async |client| match &new.out {
+        _ if new.init && matches!(client.place(), Place::Remote { .. }) => {
+            Err(Failure::new(ExitCode::Usage, "--init makes a store in a folder on this machine: name it with --data"))
+        }
         Some(out) => {
             make_file(client, out, &secret, body).await?;
             Ok(Output::done(format!("{kind} for {name} is in {}\n", out.display())))
@@ -147,9 +153,7 @@ async fn issue(client: &mut Client, secret: &str, body: Value) -> Result<(), Fai
 /// disk costs neither the new token nor those that `--replace` revokes.
 async fn make_file(client: &mut Client, out: &Path, secret: &str, body: Value) -> Result<(), Failure> {
     // FILE may lie in the data dir.
-    if let Place::Folder(data) = client.place() {
-        make_private_dir(data).map_err(|error| ServeError::DataDir { path: data.clone(), error })?;
-    }
+    client.check_folder()?;
     let file = TokenFile::create(out, secret).map_err(|error| {
         let code = match error {
             TokenFileError::Taken(_) | TokenFileError::Create(..) => ExitCode::Unusable,

@@ -21,7 +21,8 @@ fn line(token: &Value) -> String {
         None => "no use noted".to_owned(),
     };
     let expiry = expiry(&token["expires_at"]);
-    let maker = token["created_by"].as_str().map(|maker| format!("by {maker}")).unwrap_or_default();
+    let openly = if token["registered_openly"] == true { "openly " } else { "" };
+    let maker = token["created_by"].as_str().map(|maker| format!("{openly}by {maker}")).unwrap_or_default();
     format!("{id}  {prefix:<6}  {role:<8}  {old:>6} old  {used:<14}  {expiry:<16}  {maker:<12}  {name}")
 }
 

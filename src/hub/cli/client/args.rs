@@ -9,6 +9,7 @@ use clap::Args;
 use crate::common::cli::quoted::quoted;
 use crate::common::fs::regular_file;
 use crate::common::http_client::HubAddress;
+use crate::common::http_client::tls::{Roots, SetBy, TlsOptions};
 use crate::common::secret::Secret;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
@@ -18,6 +19,8 @@ use crate::hub::cli::show::output::note;
 pub(in crate::hub::cli) const URL_VARIABLE: &str = "AGENTCOM_HUB_URL";
 /// The variable that names the file with the token for it.
 pub(in crate::hub::cli) const TOKEN_FILE_VARIABLE: &str = "AGENTCOM_HUB_TOKEN_FILE";
+/// The variable that names the file with the authorities that its certificate is checked against.
+pub(in crate::hub::cli) const CA_FILE_VARIABLE: &str = "AGENTCOM_HUB_CA_FILE";
 /// The variable that names the folder of a hub's store.
 pub(in crate::hub::cli) const DATA_VARIABLE: &str = "AGENTCOM_HUB_DATA";
 /// The folder of the hub's store, if nothing names one.
@@ -38,6 +41,9 @@ pub(in crate::hub::cli) struct HubArgs {
     /// A file whose last word is the token for --hub, readable by its owner alone [env: AGENTCOM_HUB_TOKEN_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     token_file: Option<PathBuf>,
+    /// A file (PEM) with the authorities that the certificate of --hub is checked against, in place of the machine's [env: AGENTCOM_HUB_CA_FILE]
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    ca_file: Option<PathBuf>,
 }
 
 /// Where a hub is.
@@ -49,6 +55,8 @@ pub(in crate::hub::cli) enum Place {
         base: String,
         /// The token.
         token: Option<Secret>,
+        /// How its certificate is checked.
+        tls: TlsOptions,
     },
     /// On this machine, with this data folder.
     Folder(PathBuf),
@@ -66,8 +74,12 @@ impl HubArgs {
     /// Returns the options as they were given, each with a space before it, for a command that a message tells to type.
     pub(in crate::hub::cli) fn typed(&self) -> String {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let given =
-            [("--data", path(&self.data)), ("--hub", self.hub.clone()), ("--token-file", path(&self.token_file))];
+        let given = [
+            ("--data", path(&self.data)),
+            ("--hub", self.hub.clone()),
+            ("--token-file", path(&self.token_file)),
+            ("--ca-file", path(&self.ca_file)),
+        ];
         let typed = |(option, value): (&str, Option<String>)| Some(format!(" {option} {}", quoted(&value?)));
         given.into_iter().filter_map(typed).collect()
     }
@@ -85,8 +97,9 @@ impl HubArgs {
             return Err(Failure::new(ExitCode::Usage, message));
         }
         let Some(url) = url else {
-            if self.token_file.is_some() {
-                let message = "--token-file is for a hub that --hub names; with --data none is needed";
+            let only_remote = [("--token-file", &self.token_file), ("--ca-file", &self.ca_file)];
+            if let Some((option, _)) = only_remote.iter().find(|(_, given)| given.is_some()) {
+                let message = format!("{option} is for a hub that --hub names; with --data none is needed");
                 return Err(Failure::new(ExitCode::Usage, message));
             }
             return Ok(Place::Folder(data.map_or_else(|| PathBuf::from(DEFAULT_DATA), PathBuf::from)));
@@ -95,8 +108,10 @@ impl HubArgs {
             |why: &str| Failure::new(ExitCode::Usage, format!("the hub's address (--hub, {URL_VARIABLE}): {why}"));
         let url = url.to_str().ok_or_else(|| wrong("found text that is not UTF-8"))?;
         let base = HubAddress::parse(url).map_err(|why| wrong(&why))?.http;
-        let file = self.token_file.clone().or_else(|| variable(TOKEN_FILE_VARIABLE).map(PathBuf::from));
-        Ok(Place::Remote { base, token: file.as_deref().map(read_token).transpose()? })
+        let file = |given: &Option<PathBuf>, name| given.clone().or_else(|| variable(name).map(PathBuf::from));
+        let token = file(&self.token_file, TOKEN_FILE_VARIABLE).as_deref().map(read_token).transpose()?;
+        let roots = file(&self.ca_file, CA_FILE_VARIABLE).map_or(Roots::Native, Roots::File);
+        Ok(Place::Remote { base, token, tls: TlsOptions { roots, client: None, set_by: SetBy::Option } })
     }
 }
 
@@ -126,6 +141,7 @@ mod tests {
             data: data.map(PathBuf::from),
             hub: hub.map(str::to_owned),
             token_file: token_file.map(PathBuf::from),
+            ca_file: None,
         }
     }
 
@@ -133,8 +149,8 @@ mod tests {
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
         match args.place_by(find) {
             Ok(Place::Folder(data)) => data.display().to_string(),
-            Ok(Place::Remote { base, token: None }) => base,
-            Ok(Place::Remote { base, token: Some(_) }) => format!("{base} with a token"),
+            Ok(Place::Remote { base, token: None, .. }) => base,
+            Ok(Place::Remote { base, token: Some(_), .. }) => format!("{base} with a token"),
             Err(failure) => failure.message,
         }
     }

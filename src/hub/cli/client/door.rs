@@ -14,8 +14,8 @@ use crate::hub::admin_socket;
 use crate::hub::cli::client::args::Place;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
-use crate::hub::server::{OfflineHub, ServeError, make_private_dir};
-use crate::hub::state::store::{Store, StoreError};
+use crate::hub::server::{OfflineHub, ServeError};
+use crate::hub::state::store::{Store, StoreError, WithoutStore, make_private_dir};
 
 /// How long a command waits while the store is locked and nothing answers: a hub may be starting or stopping.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,12 +24,12 @@ pub(in crate::hub::cli) const PAUSE: Duration = Duration::from_millis(25);
 /// How long a connection to an address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether a data folder that is not there is made.
+/// Whether a data folder that is not there, or holds no store, is made one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub::cli) enum Folder {
     /// It must be there, with a store in it: a folder that is named wrongly would seem to be an empty hub.
     MustExist,
-    /// It is made: the first tokens are made before a hub ever ran.
+    /// It is made, as somebody has asked for: the first tokens may be made before a hub ever ran.
     IsMade,
 }
 
@@ -84,14 +84,14 @@ impl Door {
     /// Connects to the hub, and opens the store where none runs.
     pub(super) async fn connect(&mut self) -> Result<Box<dyn ByteStream>, Failure> {
         let data = match &self.place {
-            Place::Remote { base, .. } => {
+            Place::Remote { base, tls, .. } => {
                 let late = || {
                     AskError::Tcp(format!(
                         "{base} did not take a connection within {} s: is the host up, and does a firewall stand between?",
                         CONNECT_TIMEOUT.as_secs()
                     ))
                 };
-                let transport = Transport::default();
+                let transport = Transport { tls: tls.clone(), ..Transport::default() };
                 let connecting = exchange::connect(base, tokio::time::Instant::now() + CONNECT_TIMEOUT, &transport);
                 let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connecting);
                 let stream = connecting.await.unwrap_or_else(|_| Err(late()))?;
@@ -100,7 +100,7 @@ impl Door {
             }
             Place::Folder(data) => data.clone(),
         };
-        self.check_folder(&data)?;
+        self.check_folder()?;
         let begun = Instant::now();
         loop {
             if let Ok(stream) = connect_socket(&data) {
@@ -111,7 +111,11 @@ impl Door {
                 let message = format!("no hub runs on {}, so nothing happens there: start it", data.display());
                 return Err(Failure { passes: true, ..Failure::new(ExitCode::Unavailable, message) });
             }
-            match OfflineHub::start(&data) {
+            let absent = match self.folder {
+                Folder::MustExist => WithoutStore::Refuse,
+                Folder::IsMade => WithoutStore::Make,
+            };
+            match OfflineHub::start(&data, absent) {
                 Ok(hub) => self.offline = Some(hub),
                 // A starting hub locks the store a moment before it binds the socket.
                 Err(ServeError::Store(StoreError::Locked(_))) if begun.elapsed() < LOCK_TIMEOUT => sleep(PAUSE).await,
@@ -124,22 +128,15 @@ impl Door {
         }
     }
 
-    fn check_folder(&self, data: &Path) -> Result<(), Failure> {
+    /// Checks that there is a hub's data folder, or makes one, where it is meant.
+    pub(super) fn check_folder(&self) -> Result<(), Failure> {
+        let Place::Folder(data) = &self.place else { return Ok(()) };
         match self.folder {
             Folder::IsMade => {
                 let unusable = |error| ServeError::DataDir { path: data.to_owned(), error };
                 Ok(make_private_dir(data).map_err(unusable)?)
             }
-            Folder::MustExist => {
-                let path = Store::path_in(data);
-                match path.exists() {
-                    true => Ok(()),
-                    false => Err(Failure::new(
-                        ExitCode::Unusable,
-                        format!("there is no store at {}: name the hub's data dir with --data", path.display()),
-                    )),
-                }
-            }
+            Folder::MustExist => Ok(Store::must_be_in(data).map_err(ServeError::Store)?),
         }
     }
 
@@ -150,13 +147,14 @@ impl Door {
     pub(super) async fn close(&mut self) -> Result<(), Failure> {
         match self.offline.take() {
             Some(offline) => offline.end().await.map_err(|error| match &error {
-                ServeError::Commit(why) => {
+                ServeError::Commit(why) | ServeError::TakenAway(why) => {
                     Failure::new(ExitCode::Disk, format!("what was asked for could not be stored: {why}"))
                 }
                 ServeError::DataDir { .. }
                 | ServeError::Store(_)
                 | ServeError::AddressInUse(_)
                 | ServeError::Listen { .. }
+                | ServeError::Certificate(_)
                 | ServeError::ActorDied(_) => error.into(),
             }),
             None => Ok(()),

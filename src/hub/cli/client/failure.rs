@@ -129,9 +129,13 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let code = match &error {
             ServeError::Store(StoreError::Locked(_)) => ExitCode::Busy,
-            ServeError::DataDir { .. } | ServeError::Store(_) | ServeError::Listen { .. } => ExitCode::Unusable,
+            ServeError::Store(error) if error.is_the_disks() => ExitCode::Disk,
+            ServeError::DataDir { .. }
+            | ServeError::Store(_)
+            | ServeError::Listen { .. }
+            | ServeError::Certificate(_) => ExitCode::Unusable,
             ServeError::AddressInUse(_) => ExitCode::Unavailable,
-            ServeError::Commit(_) => ExitCode::Disk,
+            ServeError::Commit(_) | ServeError::TakenAway(_) => ExitCode::Disk,
             ServeError::ActorDied(_) => ExitCode::Internal,
         };
         Self::new(code, error.to_string())

@@ -13,15 +13,16 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::{Method, Response};
+use hyper::{Method, Response, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 
+use crate::common::http_client::tls_advice::speaks_of_tls;
 use crate::common::http_client::{AskError, HttpRequest, exchange};
 use crate::common::secret::{REDACTED, Secret};
 pub(super) use crate::hub::cli::client::args::{
-    DATA_VARIABLE, DEFAULT_DATA, HubArgs, Place, TOKEN_FILE_VARIABLE, URL_VARIABLE,
+    CA_FILE_VARIABLE, DATA_VARIABLE, DEFAULT_DATA, HubArgs, Place, TOKEN_FILE_VARIABLE, URL_VARIABLE,
 };
 use crate::hub::cli::client::door::Door;
 pub(super) use crate::hub::cli::client::door::Folder;
@@ -79,6 +80,14 @@ impl Client {
             Place::Remote { base, .. } => base.clone(),
             Place::Folder(data) => Store::path_in(data).display().to_string(),
         }
+    }
+
+    /// Checks that there is a hub's data folder, or makes one, where that is what is meant.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be made.
+    pub(super) fn check_folder(&self) -> Result<(), Failure> {
+        self.door.check_folder()
     }
 
     /// Closes the store if this command opened it, until the next request.
@@ -275,6 +284,10 @@ impl Client {
             return Ok(answer.into_body());
         }
         let body = self.collect(answer.into_body()).await?;
+        if status == StatusCode::BAD_REQUEST && speaks_of_tls(&String::from_utf8_lossy(&body)) {
+            let message = format!("the port of {} speaks TLS: write https:// into the hub's address", self.shown());
+            return Err(Failure::new(ExitCode::Unavailable, message));
+        }
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let mut failure = Failure::refused(&self.shown(), status.as_u16(), &body, self.token().is_some());
         if let Some(token) = self.token() {

@@ -111,8 +111,9 @@ async fn show(
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    let session = sessions.read(&headers).map_or(Credentials::None, Credentials::Session);
-    match caller_of(&app.snapshot(), &session) {
+    let snapshot = app.snapshot();
+    let session = sessions.read(&headers, snapshot.now_ms()).map_or(Credentials::None, Credentials::Session);
+    match caller_of(&snapshot, &session) {
         Ok(caller) => page(&shell(&caller), StatusCode::OK),
         Err(_) => {
             let asked = uri.path_and_query().map_or(HOME, |asked| asked.as_str());
@@ -146,8 +147,9 @@ async fn log_in(
     };
     let next = safe_next(&next);
     let presented = Credentials::Header(format!("Bearer {}", token.trim()));
-    let opened = caller_of(&app.snapshot(), &presented).and_then(|caller| match caller.proof {
-        Proof::Token(token) => sessions.open(&token, &headers),
+    let snapshot = app.snapshot();
+    let opened = caller_of(&snapshot, &presented).and_then(|caller| match caller.proof {
+        Proof::Token(token) => sessions.open(&token, snapshot.now_ms(), &headers),
         Proof::Local(_) => Err(unauthorized()),
     });
     match opened {

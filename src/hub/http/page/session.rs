@@ -18,9 +18,9 @@ use sha2::Sha256;
 use crate::common::fs::atomic_file::write_atomic;
 use crate::common::fs::regular_file;
 use crate::common::http_host::WebOrigin;
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Session;
+use crate::hub::http::request::App;
 use crate::hub::random;
 use crate::hub::state::tokens::{SECRET_BYTES, TokenHash, hex};
 
@@ -54,19 +54,19 @@ impl Sessions {
     ///
     /// # Errors
     /// 500 if the key cannot be read or made.
-    pub(super) fn open(&self, token: &TokenHash, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
-        let expires_at = now_ms().saturating_add(LIFETIME_MS);
+    pub(super) fn open(&self, token: &TokenHash, now_ms: u64, headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+        let expires_at = now_ms.saturating_add(LIFETIME_MS);
         let sealed = hex(&self.seal(token, expires_at)?.finalize().into_bytes());
         let value = format!("{expires_at}.{}.{sealed}", hex(token));
         Ok(cookie(&value, LIFETIME_MS / 1_000, headers))
     }
 
     /// Returns the hash of the token whose session the request's cookie is, whatever the token is worth by now.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Option<TokenHash> {
+    pub(super) fn read(&self, headers: &HeaderMap, now_ms: u64) -> Option<TokenHash> {
         let value = [SECURE_NAME, PLAIN_NAME].into_iter().find_map(|name| cookie_of(headers, name))?;
         let (expires_at, rest) = value.split_once('.')?;
         let (token, sealed) = rest.split_once('.')?;
-        let expires_at = expires_at.parse().ok().filter(|at| *at > now_ms())?;
+        let expires_at = expires_at.parse().ok().filter(|at| *at > now_ms)?;
         let token: TokenHash = HEXLOWER.decode(token.as_bytes()).ok()?.try_into().ok()?;
         let sealed = HEXLOWER.decode(sealed.as_bytes()).ok()?;
         // Compared in constant time. A key that cannot be read has made no cookie.
@@ -111,12 +111,12 @@ impl Sessions {
 
 /// Lets a session cookie count as the credentials of a request that a page of the hub's own sends.
 pub(in crate::hub::http) async fn recognise(
-    State(sessions): State<Arc<Sessions>>,
+    State((app, sessions)): State<(Arc<App>, Arc<Sessions>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     if request.headers().contains_key(PAGE_HEADER)
-        && let Some(token) = sessions.read(request.headers())
+        && let Some(token) = sessions.read(request.headers(), app.snapshot().now_ms())
     {
         request.extensions_mut().insert(Session(token));
     }
@@ -152,6 +152,8 @@ fn cookie_of<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'hea
 mod tests {
     use super::*;
 
+    const NOW: u64 = 1_000_000;
+
     fn headers(pairs: &[(header::HeaderName, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
@@ -163,18 +165,18 @@ mod tests {
     #[test]
     fn a_session_outlives_the_hub_and_names_its_token() {
         let dir = tempfile::tempdir().unwrap();
-        let opened = Sessions::new(dir.path()).open(&[7; 32], &HeaderMap::new()).unwrap();
+        let opened = Sessions::new(dir.path()).open(&[7; 32], NOW, &HeaderMap::new()).unwrap();
         let sent = headers(&[(header::COOKIE, &format!("other=1; {}", pair_of(&opened)))]);
-        assert_eq!(Sessions::new(dir.path()).read(&sent), Some([7; 32]), "by another process on the folder");
+        assert_eq!(Sessions::new(dir.path()).read(&sent, NOW), Some([7; 32]), "by another process on the folder");
         let elsewhere = tempfile::tempdir().unwrap();
-        assert_eq!(Sessions::new(elsewhere.path()).read(&sent), None, "by a hub with another key");
+        assert_eq!(Sessions::new(elsewhere.path()).read(&sent, NOW), None, "by a hub with another key");
     }
 
     #[test]
     fn a_cookie_that_was_changed_or_has_expired_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let sessions = Sessions::new(dir.path());
-        let pair = pair_of(&sessions.open(&[7; 32], &HeaderMap::new()).unwrap());
+        let pair = pair_of(&sessions.open(&[7; 32], NOW, &HeaderMap::new()).unwrap());
         let (name, value) = pair.split_once('=').unwrap();
         let parts: Vec<&str> = value.split('.').collect();
         let past = hex(&sessions.seal(&[7; 32], 5).unwrap().finalize().into_bytes());
@@ -186,7 +188,11 @@ mod tests {
             format!("{}.{}.{}", parts[0], parts[1], &parts[2][..62]),
             format!("5.{}.{past}", parts[1]),
         ] {
-            assert_eq!(sessions.read(&headers(&[(header::COOKIE, &format!("{name}={forged}"))])), None, "{forged}");
+            assert_eq!(
+                sessions.read(&headers(&[(header::COOKIE, &format!("{name}={forged}"))]), NOW),
+                None,
+                "{forged}"
+            );
         }
     }
 
@@ -194,7 +200,7 @@ mod tests {
     fn over_tls_the_cookie_is_for_tls_only() {
         let dir = tempfile::tempdir().unwrap();
         let at = |origin: &str| {
-            let opened = Sessions::new(dir.path()).open(&[7; 32], &headers(&[(header::ORIGIN, origin)])).unwrap();
+            let opened = Sessions::new(dir.path()).open(&[7; 32], NOW, &headers(&[(header::ORIGIN, origin)])).unwrap();
             opened.to_str().unwrap().to_owned()
         };
         let (secure, plain) = (at("https://hub.example"), at("http://127.0.0.1:4000"));

@@ -4,11 +4,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use crate::hub::actor::now_ms;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, AgentPage, FleetList, page_limit};
-use crate::hub::http::reply::require;
+use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Id, QueryParameters, Shared, ok, path_id, read_query};
 use crate::hub::http::v1::parameters::PageSize;
 use crate::hub::problem::Problem;
@@ -51,11 +50,12 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 )]
 pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    let caller = require(&snapshot, &who, Permission::ReadFleet, "read agents")?;
+    let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
+    caller.require_for(&id, Permission::ReadFleet, Permission::ReadItself, "read other agents")?;
     let reads_restarts = caller.may(Permission::ReadAnyRestarts) || caller.name == id;
     let detail = if reads_restarts { Detail::Full } else { Detail::WithoutRestarts };
-    let entry = snapshot.agent_entry(&id, detail, now_ms()).ok_or_else(|| {
+    let entry = snapshot.agent_entry(&id, detail, snapshot.now_ms()).ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "agent_not_found", "GET /api/v1/agents lists the agents that are known")
     })?;
     Ok(ok(entry)?)

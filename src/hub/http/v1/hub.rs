@@ -10,6 +10,7 @@ use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{Shared, ok};
 use crate::hub::http::v1::audit;
 use crate::hub::problem::Problem;
+use crate::hub::registration::Registration;
 use crate::hub::state::audit::Via;
 use crate::hub::state::roles::{Permission, Role};
 use crate::hub::state::store::{AuditReader, UnreadRecord};
@@ -21,8 +22,12 @@ pub(super) struct Me {
     name: String,
     /// The role.
     role: Role,
+    /// Whether it registered without an admin and without an invitation: then it may only do what is its own.
+    registered_openly: bool,
     /// The way in which the request came.
     via: Via,
+    /// Who may register agents.
+    registration: Registration,
     /// The hub's version.
     hub_version: &'static str,
 }
@@ -38,7 +43,14 @@ pub(super) struct Me {
 pub(super) async fn me(State(app): Shared, who: Credentials) -> Result<Response, Problem> {
     let caller = caller_of(&app.snapshot(), &who)?;
     let via = caller.author().via;
-    Ok(ok(Me { name: caller.name, role: caller.role, via, hub_version: env!("CARGO_PKG_VERSION") })?)
+    Ok(ok(Me {
+        name: caller.name,
+        role: caller.role,
+        registered_openly: caller.registered_openly,
+        via,
+        registration: app.registration,
+        hub_version: env!("CARGO_PKG_VERSION"),
+    })?)
 }
 
 /// The records of the store that cannot be read.

@@ -7,14 +7,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::hub::actor::now_ms;
 use crate::hub::acts::Acts;
 use crate::hub::api_error::ApiError;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::lists::{self, TaskPage, page_limit};
 use crate::hub::http::reply::{caller_of, require};
 use crate::hub::http::request::{App, Body, Id, QueryParameters, Shared, ok, path_id, read_query};
-use crate::hub::http::tasks::{TASK_FIELDS, check_submitter, conflict, parse_submission, queue_full, task_list};
+use crate::hub::http::tasks::{
+    TASK_FIELDS, check_room, check_submitter, conflict, parse_submission, readable_task, task_list,
+};
 use crate::hub::http::v1::body::{Checked, bytes_of, read_strict};
 use crate::hub::http::v1::once::{Asked, act_once};
 use crate::hub::http::v1::parameters::{OnceHeader, PageSize, named, one_of};
@@ -97,18 +98,17 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let caller = require(&app.snapshot(), &who, Permission::SubmitTasks, "submit tasks")?;
+    let caller = require(&app.snapshot(), &who, Permission::SubmitToItself, "submit tasks")?;
     let asked = Asked::of("POST", &uri, &headers, bytes_of(&body))?;
     let Checked { fields, bytes } = read_strict(&headers, body, TASK_FIELDS)?;
     if let Some(priority) = fields.string("priority") {
         one_of::<Priority>("priority", &priority)?;
     }
-    let submission = parse_submission(fields, &caller.name)?;
+    let submission = parse_submission(fields, &caller)?;
+    let sender = caller.clone();
     let id = format!("task-{}", random::id()?);
     act_once(&app, &caller, asked, StatusCode::CREATED, move |state, now_ms| {
-        if !state.scheduler.tasks().has_room(bytes) {
-            return Err(queue_full().into());
-        }
+        check_room(state, &sender, bytes)?;
         state.scheduler.submit(id.clone(), submission, now_ms);
         shown(state, &id, now_ms)
     })
@@ -139,11 +139,11 @@ fn shown(state: &HubState, id: &str, now_ms: u64) -> Result<JsonText, Problem> {
 )]
 pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParameters) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
+    let caller = require(&snapshot, &who, Permission::ReadItself, "read tasks")?;
     let query = read_query(query)?;
     // The names only, without the numbers and the other name that the legacy hub's clients use.
     named::<Priority>(&query, "priority")?;
-    Ok(lists::page(&snapshot, task_list(&query)?, page_limit(&query)?))
+    Ok(lists::page(&snapshot, task_list(&caller, &query)?, page_limit(&query)?))
 }
 
 /// Returns one task.
@@ -157,10 +157,10 @@ pub(super) async fn list(State(app): Shared, who: Credentials, query: QueryParam
 )]
 pub(super) async fn get(State(app): Shared, who: Credentials, id: Id) -> Result<Response, Problem> {
     let snapshot = app.snapshot();
-    require(&snapshot, &who, Permission::ReadFleet, "read tasks")?;
+    let caller = caller_of(&snapshot, &who)?;
     let id = path_id(id)?;
-    let task = snapshot.view.tasks().get(&id).ok_or_else(|| ApiError::task_not_found(&id))?;
-    Ok(ok(task.shown(snapshot.waiting_for(task, now_ms())))?)
+    let task = readable_task(&snapshot, &caller, &id)?;
+    Ok(ok(task.shown(snapshot.waiting_for(task, snapshot.now_ms())))?)
 }
 
 /// Cancels a task that has not ended.

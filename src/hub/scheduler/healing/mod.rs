@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::amount::Amount;
 use crate::hub::scheduler::drains::DrainRequest;
@@ -198,6 +199,15 @@ impl Healing {
         self.matching.retain(|(rule, _), _| same.contains(&**rule));
         self.off.retain(|rule| same.contains(&**rule));
         self.next_look_at = (!self.rules.is_empty()).then_some(now_ms);
+    }
+
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        self.matching.values_mut().for_each(|found| move_time(&mut found.since, ms));
+        self.records.values_mut().for_each(|record| record.move_by(ms));
+        self.dirty.extend(self.records.keys().cloned());
+        self.next_look_at.iter_mut().for_each(|at| move_time(at, ms));
+        self.show();
     }
 
     /// Forgets an agent whose record is forgotten.

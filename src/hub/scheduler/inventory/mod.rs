@@ -20,6 +20,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::agents::Agent;
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
 use crate::hub::scheduler::inventory::hub_drain::HubDrain;
@@ -297,6 +298,19 @@ impl Inventory {
             (self.moment, self.moment_is_dirty) = (now_ms, true);
         }
         self.moment_is_dirty || !self.dirty.is_empty()
+    }
+
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set. All of it is stored with
+    /// the next commit, so that no two records go by different clocks.
+    pub(in crate::hub::scheduler) fn move_by(&mut self, ms: i64) {
+        let agent_ids: Vec<Arc<str>> = self.all.keys().cloned().collect();
+        for agent_id in agent_ids {
+            self.edit(&agent_id, |record| record.move_by(ms));
+            self.dirty.insert(agent_id);
+        }
+        move_time(&mut self.progress_flushed_at, ms);
+        move_time(&mut self.moment, ms);
+        self.moment_is_dirty = true;
     }
 
     fn changed(&mut self, agent_id: &str) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::rollouts::facts::{Facts, Fleet};
 use crate::hub::scheduler::rollouts::fold::{self, Move, Turn};
 use crate::hub::scheduler::rollouts::rollout::{HaltReason, Rollout, RolloutState};
@@ -74,6 +75,14 @@ impl Active {
         let can_move = rollout.counts.pending + rollout.counts.in_flight() > 0;
         let counts = rollout.state.is_going() && can_move && !rollout.awaits_promote();
         counts.then(|| since.saturating_add(rollout.plan.progress_ms()))
+    }
+}
+
+impl Active {
+    /// Moves every time.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        let Self { ready: _, unavailable: _, rests_until, counts_from, due } = self;
+        rests_until.iter_mut().chain(due).chain([counts_from]).for_each(|at| move_time(at, ms));
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn turn(target: &Target, rollout: &Rollout, facts: Option<&Facts<'_>>
     // What is known of the run of an agent that is away may be old.
     if !facts.connected {
         let until = match plan.offline {
-            OfflinePolicy::Wait => rollout.created_at.saturating_add(plan.wait_for_ms).max(facts.returns_until),
+            OfflinePolicy::Wait => rollout.waits_until().max(facts.returns_until),
             OfflinePolicy::Skip => facts.returns_until,
         };
         return Turn::Moves(match now_ms < until {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap as SharedHashMap, OrdMap};
 
+use crate::common::wall_clock::move_time;
 use crate::hub::scheduler::Scheduler;
 pub(in crate::hub::scheduler) use crate::hub::scheduler::rollouts::driver::Order;
 use crate::hub::scheduler::rollouts::driver::{Active, Dirty, Driver, Timer};
@@ -180,6 +181,32 @@ impl Rollouts {
         }
     }
 
+    /// Moves what is measured `ms` later, or earlier if that is negative, because the clock was set.
+    pub(super) fn move_by(&mut self, ms: i64) {
+        let Self { all, active, timers, dirty, new_rest_until, .. } = self;
+        // Those that have ended, too: their failed targets may be tried again.
+        let seqs: Vec<u64> = all.by_seq.keys().copied().collect();
+        for seq in seqs {
+            let Some(rollout) = all.by_seq.get_mut(&seq).map(Arc::make_mut) else { continue };
+            rollout.move_by(ms);
+            dirty.rollouts.insert(rollout.id.clone());
+            let timed: Vec<u32> =
+                rollout.targets.values().filter(|it| it.state.until().is_some()).map(|it| it.number).collect();
+            for number in timed {
+                if let Some(target) = rollout.targets.get_mut(&number) {
+                    Arc::make_mut(target).move_by(ms);
+                    dirty.targets.insert((rollout.id.clone(), number));
+                }
+            }
+            if let Some(active) = active.get_mut(&seq) {
+                active.move_by(ms);
+            }
+        }
+        new_rest_until.iter_mut().for_each(|at| move_time(at, ms));
+        let moved = std::mem::take(timers).into_iter();
+        *timers = moved.map(|(at, seq, number)| (at.saturating_add_signed(ms), seq, number)).collect();
+    }
+
     /// Runs `work` on a rollout that has not ended.
     fn drive<T>(&mut self, seq: u64, now_ms: u64, work: impl FnOnce(&mut Driver<'_>) -> T) -> Option<T> {
         let Self { all, active, timers, dirty, .. } = self;
@@ -281,7 +308,7 @@ impl Rollouts {
             let Some(rollout) = self.all.by_seq.get(seq) else { continue };
             let Rollout { id, plan, state, wave, forgiven, .. } = &**rollout;
             (id, plan, state, wave, forgiven).hash(hasher);
-            let waits_until = (plan.offline == OfflinePolicy::Wait).then(|| rollout.created_at + plan.wait_for_ms);
+            let waits_until = (plan.offline == OfflinePolicy::Wait).then(|| rollout.waits_until());
             let due = [active.rests_until, active.canary_due(rollout), active.progress_due(rollout), waits_until];
             (due.map(|at| at.map(&from_now)), &active.unavailable).hash(hasher);
             for (number, target) in &rollout.targets {

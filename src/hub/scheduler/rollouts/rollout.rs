@@ -120,6 +120,9 @@ pub struct Rollout {
     pub size: u32,
     /// The time of its start, in ms since the epoch.
     pub created_at: u64,
+    /// How far the machine's clock was set since then, in ms.
+    #[serde(default)]
+    pub clock_moved_ms: i64,
     /// How far it is.
     pub state: RolloutState,
     /// Since when, in ms since the epoch.
@@ -144,6 +147,11 @@ pub struct Rollout {
 }
 
 impl Rollout {
+    /// Returns until when it waits for agents that are away, in ms since the epoch.
+    pub fn waits_until(&self) -> u64 {
+        self.created_at.saturating_add_signed(self.clock_moved_ms).saturating_add(self.plan.wait_for_ms)
+    }
+
     /// Returns the number of targets that may have been commanded in the present wave.
     pub fn cap(&self) -> u32 {
         let caps = self.plan.caps(self.size);

@@ -112,6 +112,7 @@ impl Scheduler {
             plan: plan.settled(self.policy.restart_deadline_ms),
             size,
             created_at: now_ms,
+            clock_moved_ms: 0,
             state: RolloutState::Running,
             since: now_ms,
             wave: 0,

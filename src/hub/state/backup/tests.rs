@@ -6,7 +6,7 @@ use super::tables::tables_in;
 use super::*;
 use crate::hub::scheduler::Changes;
 use crate::hub::state::audit::{Action, Author, Entry, Filter};
-use crate::hub::state::store::{SCHEMA, StateChanges};
+use crate::hub::state::store::{SCHEMA, StateChanges, WithoutStore};
 
 fn setting(value: &str) -> StateChanges {
     let audit = vec![Entry::new(&Author::stranger(), Action::SettingChanged, "k", 1)];
@@ -14,7 +14,7 @@ fn setting(value: &str) -> StateChanges {
 }
 
 fn store_in(folder: &Path) -> Store {
-    let store = Store::open(folder).unwrap();
+    let store = Store::open(folder, WithoutStore::Make).unwrap();
     store.commit(&Changes::default(), &setting("v")).unwrap();
     store
 }
@@ -49,7 +49,7 @@ fn a_copy_is_a_store_with_everything_as_of_its_beginning() {
         assert_eq!(held.records.iter().find(|(name, _)| name == table), Some(&(table.to_owned(), count)));
     }
     assert_eq!(held, inspect(&copy).unwrap());
-    let copy = Store::open(to.path()).unwrap();
+    let copy = Store::open(to.path(), WithoutStore::Make).unwrap();
     assert_eq!(copy.load().unwrap().settings, [("k".to_owned(), "v".to_owned())]);
     assert_eq!(copy.audit().page(&Filter::default(), None, 9, usize::MAX).unwrap().items.len(), 1);
 }
@@ -79,7 +79,7 @@ fn a_table_that_is_not_known_is_not_left_out_silently() {
     drop(store);
     let refused = back_up_stopped(folder.path(), &folder.path().join("copy"), false).unwrap_err();
     assert!(refused.to_string().contains("of_tomorrow"), "{refused}");
-    assert_eq!(names(folder.path()), ["hub.redb"], "nothing is left over");
+    assert_eq!(names(folder.path()), ["hub.redb", "hub.redb.made"], "nothing is left over");
 }
 
 #[test]

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::hub::scheduler::Changes;
     use crate::hub::state::audit::{Action, Author};
-    use crate::hub::state::store::{StateChanges, Store};
+    use crate::hub::state::store::{StateChanges, Store, WithoutStore};
 
     fn entry(n: u64) -> Entry {
         Entry::new(&Author::stranger(), Action::TaskCancelled, &format!("task-{n}"), n)
@@ -161,7 +161,7 @@ mod tests {
 
     fn store(entries: u64) -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
         let audit = (1..=entries).map(entry).collect();
         store.commit(&Changes::default(), &StateChanges { audit, ..StateChanges::default() }).unwrap();
         (folder, store)
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(append_within(Bounds { entries: 9, bytes: 2 * one }), [7, 6]);
         assert_eq!(append_within(Bounds { entries: 9, bytes: 0 }), [8], "the newest stays");
         drop(store);
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
         store.commit(&Changes::default(), &StateChanges { audit: vec![entry(1)], ..StateChanges::default() }).unwrap();
         assert_eq!(numbers(&store.audit().page(&Filter::default(), None, 9, usize::MAX).unwrap()), [9, 8]);
     }

@@ -22,7 +22,7 @@ fn setting(value: &str) -> StateChanges {
 #[test]
 fn a_new_store_has_the_number_of_this_hub() {
     let folder = tempfile::tempdir().unwrap();
-    drop(Store::open(folder.path()).unwrap());
+    drop(Store::open(folder.path(), WithoutStore::Make).unwrap());
     assert_eq!(schema_in(folder.path()), Some(3));
 }
 
@@ -31,12 +31,12 @@ fn an_older_store_opens_and_has_the_number_of_this_hub_from_then_on() {
     // The one before, version 0.1.0's, one below any that a hub wrote, and none.
     for before in [Some(2), Some(1), Some(0), None] {
         let folder = tempfile::tempdir().unwrap();
-        Store::open(folder.path()).unwrap().commit(&Changes::default(), &setting("v")).unwrap();
+        Store::open(folder.path(), WithoutStore::Make).unwrap().commit(&Changes::default(), &setting("v")).unwrap();
         in_meta(folder.path(), |meta| match before {
             Some(before) => meta.insert("schema", before).map(drop).unwrap(),
             None => meta.remove("schema").map(drop).unwrap(),
         });
-        let stored = Store::open(folder.path()).unwrap().load().unwrap();
+        let stored = Store::open(folder.path(), WithoutStore::Make).unwrap().load().unwrap();
         assert_eq!(stored.settings, [("k".to_owned(), "v".to_owned())], "{before:?}");
         assert_eq!(schema_in(folder.path()), Some(SCHEMA), "{before:?}");
     }
@@ -45,12 +45,12 @@ fn an_older_store_opens_and_has_the_number_of_this_hub_from_then_on() {
 #[test]
 fn a_newer_hubs_store_is_refused_and_no_byte_of_it_changes() {
     let folder = tempfile::tempdir().unwrap();
-    drop(Store::open(folder.path()).unwrap());
+    drop(Store::open(folder.path(), WithoutStore::Make).unwrap());
     in_meta(folder.path(), |meta| meta.insert("schema", SCHEMA + 1).map(drop).unwrap());
     let path = Store::path_in(folder.path());
     let before = std::fs::read(&path).unwrap();
     for _ in 0..2 {
-        let refused = Store::open(folder.path()).err().unwrap();
+        let refused = Store::open(folder.path(), WithoutStore::Make).err().unwrap();
         assert!(matches!(refused, StoreError::Newer { found: 4, .. }), "{refused}");
         let said = format!("{} has schema 4, this hub knows 3: run the newer hub that wrote it", path.display());
         assert_eq!(refused.to_string(), said);
@@ -62,9 +62,9 @@ fn a_newer_hubs_store_is_refused_and_no_byte_of_it_changes() {
 fn a_newer_hubs_store_that_was_not_closed_is_refused_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = Store::path_in(folder.path());
-    drop(Store::open(folder.path()).unwrap());
+    drop(Store::open(folder.path(), WithoutStore::Make).unwrap());
     let killed = {
-        let store = Store::open(folder.path()).unwrap();
+        let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
         let write = store.db.begin_write().unwrap();
         write.open_table(META).unwrap().insert("schema", SCHEMA + 1).unwrap();
         write.commit().unwrap();
@@ -73,5 +73,5 @@ fn a_newer_hubs_store_that_was_not_closed_is_refused_too() {
     };
     std::fs::write(&path, killed).unwrap();
     assert_eq!(look_at_schema(&path), None);
-    assert!(matches!(Store::open(folder.path()), Err(StoreError::Newer { found: 4, .. })));
+    assert!(matches!(Store::open(folder.path(), WithoutStore::Make), Err(StoreError::Newer { found: 4, .. })));
 }

@@ -1,5 +1,7 @@
 //! Tokens as their holders and an operator meet them.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn principal(name: &str) -> Principal {
@@ -88,6 +90,56 @@ fn registration_cannot_fill_the_disk() {
         tokens.issue(secret, principal(&format!("a{n}")), true).unwrap();
     }
     assert_eq!(tokens.issue([9; 32], principal("one more"), true), Err(NotIssued::Full));
+}
+
+fn openly(name: &str, created_at: u64) -> Principal {
+    Principal { created_at, registered_openly: true, ..principal(name) }
+}
+
+#[test]
+fn strangers_have_a_room_of_their_own_and_the_oldest_that_was_never_used_makes_room() {
+    let mut tokens = Tokens::default();
+    for n in 0..MAX_OPEN_TOKENS {
+        let mut secret = [0; SECRET_BYTES];
+        secret[..8].copy_from_slice(&n.to_le_bytes());
+        let token = tokens.issue(secret, openly(&format!("a{n}"), n as u64), true).unwrap();
+        if n == 0 {
+            tokens.note_use(&hash_of(&token), 7);
+        }
+    }
+    assert_eq!(tokens.issue([9; 32], openly("late", 9), true), Err(NotIssued::FullOfStrangers));
+    assert_eq!(tokens.makes_room().as_deref(), Some("a1"), "a0 is used");
+    assert!(tokens.issue([9; 32], principal("of an admin"), true).is_ok());
+    tokens.revoke("a1", &TokenSelector::All);
+    assert_eq!(tokens.makes_room(), None);
+    assert!(tokens.issue([8; 32], openly("late", 9), true).is_ok());
+}
+
+#[test]
+fn what_was_registered_openly_and_never_used_is_overdue_after_a_week_also_when_it_is_read_again() {
+    let mut tokens = Tokens::default();
+    let used = tokens.issue([6; 32], openly("used", 1), true).unwrap();
+    tokens.issue([7; 32], openly("b", 3), true).unwrap();
+    tokens.issue([8; 32], openly("a", 2), true).unwrap();
+    tokens.issue([9; 32], principal("of an admin"), true).unwrap();
+    tokens.note_use(&hash_of(&used), 7);
+    // The first use is stored with what was done with it.
+    let stored: BTreeMap<_, _> = tokens.take_dirty().into_iter().map(|(hash, it)| (hash, it.unwrap())).collect();
+    assert_eq!((stored[&hash_of(&used)].last_used_at, tokens.take_used(9)), (Some(7), Vec::new()));
+    for mut tokens in [tokens, Tokens::load(stored.into_iter().collect())] {
+        assert_eq!(tokens.next_expiry(), Some(2 + UNCLAIMED_LIFE_MS));
+        assert_eq!(tokens.overdue_unclaimed(9, 1 + UNCLAIMED_LIFE_MS), Vec::<String>::new());
+        assert_eq!(tokens.overdue_unclaimed(1, 3 + UNCLAIMED_LIFE_MS), ["a"]);
+        assert_eq!(tokens.overdue_unclaimed(9, u64::MAX), ["a", "b"]);
+        let valid = tokens.valid();
+        assert_eq!((valid.held_openly("a"), valid.held_openly("used")), (Some(false), Some(true)));
+        assert_eq!(valid.held_openly("of an admin"), None);
+        assert_eq!(valid.agents_after(None).collect::<Vec<_>>(), ["of an admin", "used"]);
+        assert!(!valid.expects("a") && valid.expects("used"));
+        tokens.revoke("a", &TokenSelector::All);
+        tokens.revoke("b", &TokenSelector::All);
+        assert_eq!(tokens.next_expiry(), None);
+    }
 }
 
 #[test]

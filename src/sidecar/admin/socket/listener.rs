@@ -27,6 +27,12 @@ pub(super) struct SocketPlace {
 }
 
 impl SocketPlace {
+    /// Returns whether it is in its place, and that is still the one beside the journal.
+    pub(super) fn is_there_for(&self, queue_file: &Path) -> bool {
+        // Links that lead nowhere name no other place.
+        self.is_there() && path_of(queue_file).map_or(true, |path| path == self.path)
+    }
+
     /// Returns whether it is still in its place.
     pub(super) fn is_there(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| same_file::identity(&found) == self.identity)

@@ -48,8 +48,8 @@ pub(crate) fn start(queue_file: &Path, admin: AdminHandle, folder: Option<Arc<St
                     is_said = false;
                     tokio::select! {
                         () = serve::serve(listener, admin.clone()) => {}
-                        () = gone(file) => {
-                            tracing::warn!("the local socket was removed by others: made anew");
+                        () = gone(file, &queue_file) => {
+                            tracing::warn!("the local socket was removed by others, or belongs elsewhere by now: made anew");
                         }
                     }
                 }
@@ -67,12 +67,12 @@ pub(crate) fn start(queue_file: &Path, admin: AdminHandle, folder: Option<Arc<St
 }
 
 /// Waits until the socket is not in its place any more.
-async fn gone(file: SocketFile) {
+async fn gone(file: SocketFile, queue_file: &Path) {
     loop {
         sleep(LOOK_EVERY).await;
-        let place = file.0.clone();
+        let (place, queue_file) = (file.0.clone(), queue_file.to_owned());
         // A look that panicked says nothing.
-        if let Ok(false) = tokio::task::spawn_blocking(move || place.is_there()).await {
+        if let Ok(false) = tokio::task::spawn_blocking(move || place.is_there_for(&queue_file)).await {
             return;
         }
     }

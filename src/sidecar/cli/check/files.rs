@@ -93,6 +93,16 @@ pub(super) fn state_folder(config: &Config) -> Finding {
         Ok(found) => found,
         Err(error) => return unusable(format!("{} {error}", folder.display())).then(remedy(&error, "queue_file")),
     };
+    // Without it every task fails before its wake. Where it is missing, it is made.
+    let scratch = config.queue_file.with_extension("wake");
+    if scratch.symlink_metadata().is_ok()
+        && let Err(error) = probe_folder(&scratch)
+    {
+        return unusable(format!("{} {error}: no agent can be woken", scratch.display())).then(format!(
+            "move it away, or give the user that runs the sidecar write permission there: '{}'",
+            scratch.display()
+        ));
+    }
     match free_space(folder) {
         Some(free) if free < MIN_FREE_BYTES => {
             unusable(format!("{}: {free} bytes are free on its disk", folder.display()))

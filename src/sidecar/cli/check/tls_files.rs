@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::common::http_client::tls::{ClientCertificate, Validity, read_authorities, read_client, validity};
+use crate::common::certificates::{Validity, validity};
+use crate::common::http_client::tls::{ClientCertificate, SetBy, read_authorities, read_client};
 use crate::common::wall_clock::utc;
 use crate::sidecar::cli::check::Finding;
 use crate::sidecar::config::Config;
@@ -20,7 +21,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(path) = &config.ca_file {
         let shown = format!("`ca_file`: {}", path.display());
-        let found = read_authorities(path).map(|(_, certificates)| certificates);
+        let found = read_authorities(SetBy::Keys.authorities(), path).map(|(_, certificates)| certificates);
         findings.push(finding(&shown, found, "correct it, or take it out to trust the machine's authorities"));
     }
     if let Some((certificate, key)) = config.client_cert_file.clone().zip(config.client_key_file.clone()) {

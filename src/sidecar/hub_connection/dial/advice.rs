@@ -5,7 +5,7 @@ use std::io;
 use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 
 use crate::common::http_client::head::HeadError;
-use crate::common::http_client::tls_advice::{self, Peer, tls_error};
+use crate::common::http_client::tls_advice::{self, Peer, speaks_of_tls, tls_error};
 use crate::common::http_client::{addresses, dial};
 use crate::common::text::first_chars;
 use crate::sidecar::hub_connection::ConnectionConfig;
@@ -102,11 +102,6 @@ fn explain_refusal(uri: &Uri, refusal: &Refusal) -> String {
         format!(" ({:?})", first_chars(body.trim(), BODY_EXCERPT_CHARS))
     };
     format!("{shown} refused the WebSocket upgrade with HTTP {status}{body}; {hint}")
-}
-
-/// Returns whether an error page says that the port is one for TLS, as nginx, Apache and Go word it.
-fn speaks_of_tls(body: &str) -> bool {
-    ["HTTPS server", "HTTPS port", "SSL-enabled"].iter().any(|words| body.contains(words))
 }
 
 /// Describes a redirect. It is not followed: the token would go wherever it points to.

@@ -22,14 +22,30 @@ pub(super) struct FolderMark {
 impl FolderMark {
     /// Opens the folder; nothing is marked yet.
     pub(super) fn open(folder: &Path, journal: &OsStr) -> io::Result<Self> {
-        let folder = File::open(folder)?;
+        Ok(Self::on(File::open(folder)?, journal))
+    }
+
+    /// Takes over the mark of this journal that the open folder bears, if it does, and removes those of others.
+    pub(super) fn handed_over(folder: &File, journal: &OsStr) -> io::Result<Self> {
+        let mark = Self::on(folder.try_clone()?, journal);
+        #[cfg(target_os = "linux")]
+        mark.remove_others();
+        Ok(mark)
+    }
+
+    fn on(folder: File, journal: &OsStr) -> Self {
         #[cfg(not(target_os = "linux"))]
         let _ = journal;
-        Ok(Self {
+        Self {
             folder,
             #[cfg(target_os = "linux")]
             place: place_of(journal),
-        })
+        }
+    }
+
+    /// Returns the open folder, whose mark lasts as long as any copy of its descriptor.
+    pub(super) const fn folder(&self) -> &File {
+        &self.folder
     }
 
     /// Returns whether `path` still leads to this folder.
@@ -76,6 +92,20 @@ impl FolderMark {
     #[cfg(not(target_os = "linux"))]
     pub(super) fn is_set_by_another(&self) -> bool {
         false
+    }
+
+    /// Removes what else is marked through this descriptor: that of another journal, by which the configuration named it.
+    #[cfg(target_os = "linux")]
+    fn remove_others(&self) {
+        use nix::fcntl::{FcntlArg, fcntl};
+        let (before, behind) = (self.place, self.place + 1);
+        // A length of 0 would mean all that follows.
+        let parts = (before > 0).then_some((0, before)).into_iter().chain([(behind, 0)]);
+        for (l_start, l_len) in parts {
+            let mark = nix::libc::flock { l_start, l_len, ..self.byte(nix::libc::F_UNLCK) };
+            // Fails only on a file system without locks.
+            let _ = fcntl(&self.folder, FcntlArg::F_OFD_SETLK(&mark));
+        }
     }
 
     #[cfg(target_os = "linux")]

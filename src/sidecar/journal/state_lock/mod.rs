@@ -5,8 +5,9 @@
 //! others (a redeploy, `git clean`), and then a second copy would lock a file of its own. The holder makes the file anew
 //! ([`StateLock::renew`]); until then, the mark keeps others out.
 //!
-//! This program never removes the file. Its descriptors are close-on-exec, so no child holds the lock, and a program that
-//! replaces itself by `exec` acquires it again.
+//! This program never removes the file. Its descriptors are close-on-exec, so no child holds the lock. A program that
+//! replaces itself by `exec` keeps the mark ([`StateLock::with_folder`]), so that no second copy comes between, and acquires
+//! the lock on the file again.
 
 mod folder_mark;
 mod holder;
@@ -32,7 +33,7 @@ const RETRY: Duration = Duration::from_millis(10);
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct StateLock {
-    path: PathBuf,
+    queue_file: PathBuf,
     /// The holder's name in pm2.
     name: Option<String>,
     held: Mutex<LockParts>,
@@ -41,6 +42,7 @@ pub struct StateLock {
 /// What makes up the lock.
 #[derive(Debug)]
 struct LockParts {
+    path: PathBuf,
     // The open file holds the lock on it.
     file: File,
     mark: FolderMark,
@@ -52,7 +54,15 @@ pub(crate) enum Renewed {
     /// Nothing.
     Intact,
     /// The lock file.
-    File,
+    File {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The lock itself: the journal's path leads to another file by now, since a link was put there or changed.
+    Elsewhere {
+        /// The path of the lock there.
+        path: PathBuf,
+    },
     /// The whole folder, which was removed, or moved to another path.
     Folder {
         /// That path.
@@ -89,10 +99,25 @@ impl StateLock {
     /// # Errors
     /// [`LockError::Held`] if another process holds the lock; [`LockError::Unusable`] if the folder cannot hold a lock.
     pub fn acquire(queue_file: &Path, name: Option<&str>, wait: Duration) -> Result<Self, LockError> {
+        Self::acquire_after(None, queue_file, name, wait)
+    }
+
+    /// Acquires the lock as [`Self::acquire`] does, if the run before in this process has handed over its folder.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub(crate) fn acquire_after(
+        handed_over: Option<File>,
+        queue_file: &Path,
+        name: Option<&str>,
+        wait: Duration,
+    ) -> Result<Self, LockError> {
         let path = lock_path(queue_file).map_err(LockError::Unusable)?;
+        // Of no use for another folder: closed, since others may want that one.
+        let handed_over = handed_over.filter(|folder| same_file::is_at(folder, folder_of(&path)));
         let deadline = Instant::now() + wait;
         let mut held = loop {
-            match try_take(&path)? {
+            match try_take(&path, handed_over.as_ref())? {
                 Some(held) => break held,
                 None if Instant::now() < deadline => std::thread::sleep(RETRY),
                 None => return Err(held_by_another(&path)),
@@ -101,7 +126,7 @@ impl StateLock {
         // Without a name in it (a full disk) the lock is held all the same: a second sidecar then reports an unknown
         // process.
         let _ = write_holder(&mut held.file, name);
-        Ok(Self { path, name: name.map(str::to_owned), held: Mutex::new(held) })
+        Ok(Self { queue_file: queue_file.to_owned(), name: name.map(str::to_owned), held: Mutex::new(held) })
     }
 
     /// Makes anew what others have removed or moved away of the lock, and says what that was.
@@ -110,20 +135,36 @@ impl StateLock {
     /// Another process has the lock by now, or the folder cannot hold a lock: the caller must not write there.
     pub(crate) fn renew(&self) -> Result<Renewed, LockError> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if !held.mark.is_at(folder_of(&self.path)) {
+        // Where the journal is written: through a link that is there by now.
+        let path = lock_path(&self.queue_file).map_err(LockError::Unusable)?;
+        if path != held.path {
+            *held = self.take(&path)?;
+            return Ok(Renewed::Elsewhere { path });
+        }
+        if !held.mark.is_at(folder_of(&path)) {
             let moved_to = held.mark.moved_to();
-            let mut taken = try_take(&self.path)?.ok_or_else(|| held_by_another(&self.path))?;
-            let _ = write_holder(&mut taken.file, self.name.as_deref());
-            *held = taken;
+            *held = self.take(&path)?;
             return Ok(Renewed::Folder { moved_to });
         }
-        if same_file::is_at(&held.file, &self.path) {
+        if same_file::is_at(&held.file, &path) {
             return Ok(Renewed::Intact);
         }
-        let mut file = try_lock_file(&self.path)?.ok_or_else(|| held_by_another(&self.path))?;
+        let mut file = try_lock_file(&path)?.ok_or_else(|| held_by_another(&path))?;
         let _ = write_holder(&mut file, self.name.as_deref());
         held.file = file;
-        Ok(Renewed::File)
+        Ok(Renewed::File { path })
+    }
+
+    /// Returns what `hand_over` makes of the open folder that bears the mark.
+    pub(crate) fn with_folder<T>(&self, hand_over: impl FnOnce(&File) -> T) -> T {
+        hand_over(self.held.lock().unwrap_or_else(PoisonError::into_inner).mark.folder())
+    }
+
+    /// Takes the lock at a path where this process does not have it.
+    fn take(&self, path: &Path) -> Result<LockParts, LockError> {
+        let mut taken = try_take(path, None)?.ok_or_else(|| held_by_another(path))?;
+        let _ = write_holder(&mut taken.file, self.name.as_deref());
+        Ok(taken)
     }
 
     /// Returns the process that serves the folder of `queue_file` now; `None` if there is none. It creates no file and
@@ -147,11 +188,6 @@ impl StateLock {
             Err(TryLockError::Error(source)) => Err(failed(Operation::Lock, source)),
         }
     }
-
-    /// Returns the path of the lock file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 fn lock_path(queue_file: &Path) -> Result<PathBuf, DurableError> {
@@ -169,15 +205,23 @@ fn unusable(path: &Path, operation: Operation, source: io::Error) -> LockError {
 }
 
 fn held_by_another(path: &Path) -> LockError {
-    let holder = regular_file::open(path).map_or_else(|_| Holder::default(), |mut file| read_holder(&mut file));
-    LockError::Held { path: path.to_owned(), holder }
+    // What a file says whose lock is free is of a process that is gone.
+    let holder = regular_file::open(path).ok().and_then(|mut file| match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read_holder(&mut file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    });
+    LockError::Held { path: path.to_owned(), holder: holder.unwrap_or_default() }
 }
 
-/// Takes both parts of the lock; `None` if another process has one of them.
-fn try_take(path: &Path) -> Result<Option<LockParts>, LockError> {
+/// Takes both parts of the lock; `None` if another process has one of them. A mark that `handed_over` bears is kept.
+fn try_take(path: &Path, handed_over: Option<&File>) -> Result<Option<LockParts>, LockError> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder).map_err(|source| unusable(path, Operation::Create, source))?;
-    let mark = FolderMark::open(folder, name_of(path)).map_err(|source| unusable(path, Operation::Create, source))?;
+    let mark = match handed_over {
+        Some(folder) => FolderMark::handed_over(folder, name_of(path)),
+        None => FolderMark::open(folder, name_of(path)),
+    };
+    let mark = mark.map_err(|source| unusable(path, Operation::Create, source))?;
     // BEFORE the lock file is touched: its holder may be about to make it anew.
     if mark.is_set_by_another() {
         return Ok(None);
@@ -185,7 +229,7 @@ fn try_take(path: &Path) -> Result<Option<LockParts>, LockError> {
     let Some(file) = try_lock_file(path)? else { return Ok(None) };
     mark.set();
     // Set by two at once only if the lock file was removed between their attempts: then neither has it.
-    Ok((!mark.is_set_by_another()).then_some(LockParts { file, mark }))
+    Ok((!mark.is_set_by_another()).then(|| LockParts { path: path.to_owned(), file, mark }))
 }
 
 /// Locks the file at the path; `None` if another process has it, or it has just been removed.

@@ -86,3 +86,56 @@ fn a_file_where_the_folder_should_be_is_named() {
     let error = StateLock::acquire(&folder.path().join("state/queue.json"), None, Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("queue.json"), "{error}");
 }
+
+#[test]
+fn a_run_that_is_replaced_in_place_leaves_no_gap_for_a_second_copy() {
+    let (folder, queue) = queue();
+    let lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+    let handed_over = lock.with_folder(File::try_clone).unwrap();
+    drop(lock);
+    assert!(matches!(StateLock::acquire(&queue, None, Duration::ZERO), Err(LockError::Held { .. })));
+    let next = StateLock::acquire_after(Some(handed_over), &queue, None, Duration::ZERO).unwrap();
+    // The configuration may name another journal by then.
+    let handed_over = next.with_folder(File::try_clone).unwrap();
+    drop(next);
+    let other = folder.path().join("other.json");
+    let _other = StateLock::acquire_after(Some(handed_over), &other, None, Duration::ZERO).unwrap();
+    assert!(matches!(StateLock::acquire(&other, None, Duration::ZERO), Err(LockError::Held { .. })));
+    StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn what_was_handed_over_of_another_folder_is_let_go() {
+    let ((_one, here), (_two, there)) = (queue(), queue());
+    let lock = StateLock::acquire(&here, None, Duration::ZERO).unwrap();
+    let handed_over = lock.with_folder(File::try_clone).unwrap();
+    drop(lock);
+    let _there = StateLock::acquire_after(Some(handed_over), &there, None, Duration::ZERO).unwrap();
+    StateLock::acquire(&here, None, Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_link_that_is_put_in_the_journals_place_takes_the_lock_along() {
+    let ((_one, queue), (_two, target), (_three, third)) = (queue(), queue(), queue());
+    let lock = StateLock::acquire(&queue, None, Duration::ZERO).unwrap();
+    std::os::unix::fs::symlink(&target, &queue).unwrap();
+    let path = lock_path(&target).unwrap();
+    assert_eq!(lock.renew().unwrap(), Renewed::Elsewhere { path });
+    assert!(matches!(StateLock::acquire(&target, None, Duration::ZERO), Err(LockError::Held { .. })));
+    assert_eq!(lock.renew().unwrap(), Renewed::Intact);
+    // Another has the journal that the link leads to by now: nothing may be written there.
+    std::fs::remove_file(&queue).unwrap();
+    let _other = StateLock::acquire(&third, None, Duration::ZERO).unwrap();
+    std::os::unix::fs::symlink(&third, &queue).unwrap();
+    assert!(matches!(lock.renew(), Err(LockError::Held { .. })));
+}
+
+#[test]
+fn a_mark_without_a_lock_is_not_put_down_to_a_process_that_is_gone() {
+    let (_folder, queue) = queue();
+    let lock = StateLock::acquire(&queue, Some("gone"), Duration::ZERO).unwrap();
+    let _marked = lock.with_folder(File::try_clone).unwrap();
+    drop(lock);
+    let error = StateLock::acquire(&queue, None, Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("an unknown process"), "{error}");
+}

@@ -96,17 +96,18 @@ impl Sidecar {
         if self.adapters.threads { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
     }
 
-    /// Writes the journal as it was last written, if others have removed the file. Between two events no write is under
-    /// way.
+    /// Writes the journal as it was last written, if others have removed or replaced the file: a later run would go on from
+    /// what they put there. Between two events no write is under way.
     pub(super) async fn write_journal_again(&self) {
-        // A first write may have come between the look and this.
-        if self.machine.durable == Journal::default() || self.config.queue_file.exists() {
+        // A write may have come between the look and this.
+        let is_changed = self.state_folder.as_ref().is_some_and(|folder| folder.is_changed_by_others());
+        if !is_changed || (self.machine.durable == Journal::default() && !self.config.queue_file.exists()) {
             return;
         }
         let bytes = journal::to_bytes(&self.machine.durable, &self.extra_fields());
         if let Event::Persisted = self.persist(bytes).await {
             let file = self.config.queue_file.display();
-            tracing::warn!(%file, "the journal was removed by others: written again");
+            tracing::warn!(%file, "the journal was removed or replaced by others: written again");
         }
     }
 
@@ -115,8 +116,10 @@ impl Sidecar {
         let max_bytes = journal::max_bytes(self.config.max_frame_bytes);
         let folder = self.state_folder.clone();
         let write = move || -> Result<(), Box<dyn Error + Send + Sync>> {
-            folder.map_or(Ok(()), |folder| folder.keep())?;
-            Ok(atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)?)
+            folder.as_ref().map_or(Ok(()), |folder| folder.keep())?;
+            let written = atomic_file::write_atomic_up_to(max_bytes, &path, &bytes)?;
+            folder.inspect(|folder| folder.note_written(&written));
+            Ok(())
         };
         match self.on_a_thread(write).await {
             Ok(Ok(())) => Event::Persisted,

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
 use crate::sidecar::config::{ADMIN_TOKEN_VARIABLE, INVITATION_VARIABLE, TOKEN_VARIABLE};
+use crate::sidecar::supervisor::inherited_fd::KEPT_FOLDER;
 
 /// Variables of this process only, under pm2 or not: the agent has no use for the tokens, and is not the process that
 /// `PM2_PROCESS_NAME` names.
@@ -12,6 +13,7 @@ const PRIVATE_VARIABLES: &[&str] = &[
     TOKEN_VARIABLE,
     ADMIN_TOKEN_VARIABLE,
     INVITATION_VARIABLE,
+    KEPT_FOLDER,
     "PM2_PROCESS_NAME",
     // systemd's, about this process: a child that used them would report on this process's behalf.
     "NOTIFY_SOCKET",

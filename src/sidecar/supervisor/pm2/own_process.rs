@@ -1,6 +1,7 @@
 //! What the system reports about this process: its memory, its age, and the boot of the machine it runs in. Where there
 //! is no `/proc` every value is `None`; nothing here is an error.
 
+use crate::common::steady_clock;
 use crate::common::wall_clock::now_ms;
 use crate::sidecar::proc_stat::ProcStat;
 
@@ -56,14 +57,10 @@ impl OwnProcess {
 /// container `boot_id` is the host's; the container's process 1 ends with it, so its start time is part of the id.)
 #[cfg(target_os = "linux")]
 pub fn machine_boot_id() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let id = id.trim();
-    if id.is_empty() {
-        return None;
-    }
+    let id = steady_clock::boot_id()?;
     // Readable by every user unless /proc is mounted with hidepid.
     let init = ProcStat::of(1).start_ticks;
-    Some(init.map_or_else(|| id.to_owned(), |ticks| format!("{id}/{ticks}")))
+    Some(init.map_or_else(|| id.clone(), |ticks| format!("{id}/{ticks}")))
 }
 
 /// Returns `None`: this system has no boot id.

@@ -138,6 +138,14 @@ impl Bench {
         self.tick_at(self.now + ms);
     }
 
+    /// The clock is set by so many ms, as far back as it goes.
+    pub(super) fn clock_is_set(&mut self, ms: i64) {
+        let ms = ms.max(-self.now.cast_signed());
+        self.now = self.now.saturating_add_signed(ms);
+        self.scheduler.clock_moved(ms, self.now);
+        self.store();
+    }
+
     pub(super) fn tick_at(&mut self, now: u64) {
         self.now = now;
         self.scheduler.tick(now);

@@ -37,6 +37,8 @@ enum Op {
     Unwell(usize),
     NewOwner(usize),
     Wait(u64),
+    /// The clock is set by so many ms.
+    ClockSet(i64),
     /// To the next time at which anything is due.
     Due,
     Pause,
@@ -65,6 +67,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => agent.clone().prop_map(Op::NewOwner),
         3 => (0..20_000_u64).prop_map(Op::Wait),
         1 => (0..2_000_000_u64).prop_map(Op::Wait),
+        2 => (-40_000_000_i64..40_000_000).prop_map(Op::ClockSet),
         4 => Just(Op::Due),
         1 => Just(Op::Pause),
         2 => Just(Op::Resume),
@@ -155,6 +158,7 @@ impl Watch {
                 bench.agents.entry(AGENTS[agent].to_owned()).or_default().1 += 1;
             }
             Op::Wait(ms) => bench.wait(ms),
+            Op::ClockSet(ms) => bench.clock_is_set(ms),
             Op::Due => {
                 let due = bench.scheduler.deadline().unwrap_or(bench.now);
                 bench.tick_at(due.max(bench.now));

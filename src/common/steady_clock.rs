@@ -1,0 +1,24 @@
+//! The machine's monotonic clock, which nobody sets: it tells how long something takes, and not what time it is.
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Returns the time since an arbitrary moment of this boot of the machine, in ms: the same moment for every process. It
+/// stands still while the machine is suspended.
+pub fn now_ms() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, ms) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec / 1_000_000));
+    seconds.unwrap_or_default().saturating_mul(1_000).saturating_add(ms.unwrap_or_default())
+}
+
+/// Returns the id of this boot of the machine, in which its monotonic clock goes on; that of the host in a container.
+#[cfg(target_os = "linux")]
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim()).filter(|id| !id.is_empty()).map(str::to_owned)
+}
+
+/// Returns `None`: this system has no boot id.
+#[cfg(not(target_os = "linux"))]
+pub fn boot_id() -> Option<String> {
+    None
+}

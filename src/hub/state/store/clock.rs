@@ -1,0 +1,109 @@
+//! The clocks at the last commit, and what they mean for a hub that starts: whatever is stored and measured is moved, once
+//! and in one commit, to the clock as it is now.
+
+use std::sync::Arc;
+
+use redb::{ReadOnlyTable, WriteTransaction};
+
+use crate::hub::scheduler::Changes;
+use crate::hub::scheduler::healing::record::HealingRecord;
+use crate::hub::scheduler::rollouts::target::Target;
+use crate::hub::state::clock_mark::ClockMark;
+use crate::hub::state::store::{META, StateChanges, Store, StoreError, Stored};
+
+/// The keys, beside the schema number, of the clocks at the last commit: the hub's time, the monotonic clock, and the boot
+/// of the machine.
+const KEYS: [&str; 3] = ["clock_at", "clock_steady", "clock_boot"];
+
+impl Store {
+    pub(super) fn read_clock(&self, meta: &ReadOnlyTable<&'static str, u64>) -> Result<Option<ClockMark>, StoreError> {
+        let read = |key| Ok(meta.get(key).map_err(|e| self.file_error(&e))?.map(|value| value.value()));
+        let [at_ms, steady_ms, boot] = KEYS.map(read);
+        let mark = (at_ms?, steady_ms?, boot?);
+        Ok(match mark {
+            (Some(at_ms), Some(steady_ms), Some(boot)) => Some(ClockMark { at_ms, steady_ms, boot }),
+            (_, _, _) => None,
+        })
+    }
+
+    pub(super) fn write_clock(&self, write: &WriteTransaction, clock: Option<ClockMark>) -> Result<(), StoreError> {
+        let Some(ClockMark { at_ms, steady_ms, boot }) = clock else { return Ok(()) };
+        let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
+        for (key, value) in KEYS.into_iter().zip([at_ms, steady_ms, boot]) {
+            meta.insert(key, value).map_err(|e| self.file_error(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything but the audit, as [`Self::load`] does, for a hub that starts at this moment: if the machine's clock
+    /// was set while no hub ran, what is measured is moved as far, and stored so.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn load_at(&self, now: ClockMark) -> Result<Stored, StoreError> {
+        let mut stored = self.load()?;
+        let ms = stored.moved_ms(now);
+        if ms != 0 {
+            tracing::warn!(
+                ms,
+                "the machine's clock was set since the last change was stored: all stored deadlines are moved by so many ms"
+            );
+            stored.move_by(ms);
+            stored.clock = Some(now);
+            self.store_moved(&stored)?;
+        }
+        Ok(stored)
+    }
+
+    fn store_moved(&self, stored: &Stored) -> Result<(), StoreError> {
+        let tasks = stored.tasks.iter().filter(|task| !task.status.is_final());
+        let answers = stored.answers.iter().map(|answer| (answer.stored_key(), Some(Arc::new(answer.clone()))));
+        let changes = Changes {
+            tasks: tasks.map(|task| (task.id.clone(), Some(task))).collect(),
+            restarts: stored.restarts.iter().map(|it| (it.command_id.clone(), Some(it))).collect(),
+            rollouts: stored.rollouts.iter().map(|it| (it.id.as_ref().to_owned(), Some(it))).collect(),
+            targets: stored.targets.iter().map(|it| (Target::key(&it.rollout_id, it.number), Some(it))).collect(),
+            healing: stored.healing.iter().map(|it| (HealingRecord::key(&it.rule, &it.agent_id), Some(it))).collect(),
+            agents: stored.agents.iter().map(|it| (it.agent_id.as_ref().to_owned(), Some(it))).collect(),
+            moment: Some(stored.moment),
+        };
+        let aside = StateChanges { answers: answers.collect(), clock: stored.clock, ..StateChanges::default() };
+        self.commit(&changes, &aside).map(drop)
+    }
+}
+
+impl Stored {
+    /// Returns how far the clock was set since the last commit, in ms.
+    fn moved_ms(&self, now: ClockMark) -> i64 {
+        // A hub that kept no clocks still noted until when it ran.
+        let last = self.clock.unwrap_or(ClockMark { at_ms: self.moment, steady_ms: 0, boot: 0 });
+        last.moved_ms(now)
+    }
+
+    /// Moves what is measured `ms` later, or earlier if that is negative.
+    fn move_by(&mut self, ms: i64) {
+        let Self {
+            tasks,
+            restarts,
+            rollouts,
+            targets,
+            healing,
+            agents,
+            moment,
+            clock: _,
+            tokens: _,
+            invitations: _,
+            settings: _,
+            answers,
+            unread: _,
+        } = self;
+        tasks.iter_mut().for_each(|task| task.move_by(ms));
+        restarts.iter_mut().filter(|restart| restart.is_timed()).for_each(|restart| restart.move_by(ms));
+        rollouts.iter_mut().for_each(|rollout| rollout.move_by(ms));
+        targets.iter_mut().for_each(|target| target.move_by(ms));
+        healing.iter_mut().for_each(|record| record.move_by(ms));
+        agents.iter_mut().for_each(|agent| agent.move_by(ms));
+        answers.iter_mut().for_each(|answer| answer.move_by(ms));
+        *moment = moment.saturating_add_signed(ms);
+    }
+}
