@@ -255,8 +255,13 @@ mod tests {
 
     #[test]
     fn a_shell_names_what_its_reader_may_and_escapes_the_name() {
-        let caller =
-            |role| Caller { name: "<img src=x>\"".to_owned(), role, proof: Proof::Token([0; 32]), use_is_news: false };
+        let caller = |role| Caller {
+            name: "<img src=x>\"".to_owned(),
+            role,
+            registered_openly: false,
+            proof: Proof::Token([0; 32]),
+            use_is_news: false,
+        };
         let viewer = caller(Role::Viewer);
         let text = shell(&viewer).render().unwrap();
         assert!(text.contains("data-may=\"restarts\"") && !text.contains("<img"), "{text}");
