@@ -19,7 +19,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             assert_eq!(parse_jlist(&framed).as_ref(), Ok(list));
         }
         Err(ListError::Broken { at }) => assert!(*at < bytes.len()),
-        Err(ListError::WithoutStore { bytes: length }) => assert_eq!(*length, bytes.len()),
+        Err(ListError::Absent { bytes: length }) => assert_eq!(*length, bytes.len()),
     }
     // Where the whole of it is a list of objects, the socket says the same. (In other lists `jlist` may see an empty one on a
     // line of its own.)
