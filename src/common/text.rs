@@ -34,19 +34,31 @@ pub fn is_unsafe_in_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c,
             // Breaks of lines and paragraphs, and of words that are not seen.
-            '\u{2028}' | '\u{2029}' | '\u{ad}' | '\u{34f}' | '\u{180e}'
+            '\u{2028}' | '\u{2029}' | '\u{ad}' | '\u{34f}'
             // Directions.
             | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
             // Without a width.
-            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            // What chooses the form of the character before it.
+            | '\u{180b}'..='\u{180f}' | '\u{fe00}'..='\u{fe0f}'
             // Letters that are blank, and tags.
-            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns whether the text could be taken for another one where it is a name: it has white space around it, or a character
-/// that is [unsafe in a terminal](is_unsafe_in_terminal).
+/// Returns whether the text could be taken for another one where it is a name: it has white space around it, a space in it
+/// that is not the usual one, or a character that is [unsafe in a terminal](is_unsafe_in_terminal).
 pub fn looks_like_another(text: &str) -> bool {
-    text.trim() != text || text.chars().any(is_unsafe_in_terminal)
+    let is_odd_space = |c: char| c.is_whitespace() && c != ' ';
+    text.trim() != text || text.chars().any(|c| is_odd_space(c) || is_unsafe_in_terminal(c))
+}
+
+/// Returns the text with a number, as `\u{200b}`, in place of each character by which it [looks like another](looks_like_another);
+/// spaces stay.
+pub fn escape_hidden(text: &str) -> String {
+    let is_seen = |c: char| c == ' ' || !looks_like_another(c.encode_utf8(&mut [0; 4]));
+    text.chars().map(|c| if is_seen(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
 /// Returns the longest beginning of at most `most` bytes that ends on a character.
@@ -102,7 +114,9 @@ mod tests {
         }
         let bad =
             ["a ", "\u{a0}a", "a\n", "ali\u{200b}ce", "a\u{202e}b", "a\u{2066}b", "\u{feff}a", "a\u{ad}b", "\u{3164}"];
-        for bad in bad {
+        let of_another_form = ["\u{fe0f}", "a\u{fe00}", "a\u{180b}b", "a\u{1d173}b", "a\u{2800}"];
+        let with_another_space = ["agent\u{a0}7", "agent\u{2003}7", "agent\u{3000}7"];
+        for bad in bad.iter().chain(&of_another_form).chain(&with_another_space) {
             assert!(looks_like_another(bad), "{bad:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! The rule for the name (`agent_id`) of an agent.
 
-use crate::common::text::looks_like_another;
+use crate::common::text::{escape_hidden, looks_like_another};
 use crate::protocol::Limit;
 
 /// The reason why a text cannot name an agent.
@@ -19,13 +19,13 @@ pub enum BadAgentName {
     #[error("a text with control characters in it")]
     Control,
     /// It would look like another name.
-    #[error("a text with white space around it, or with characters in it that are not seen: {0:?}")]
+    #[error("a text with white space around it, or with characters in it that are not seen: \"{}\"", escape_hidden(.0))]
     Hidden(String),
 }
 
 /// What a new name has to be, for error messages.
 pub const NEW_NAME: &str = "1 to 128 characters, none of them a control character or one that is not seen (of no width, or \
-                            for the direction), and no white space around it";
+                            for the direction), no white space around it, and none but spaces in it";
 
 /// Checks the name of a new agent or operator: 1 to 128 characters, none that is not seen, and no white space around it. It
 /// cannot be taken for another name.
@@ -76,11 +76,11 @@ mod tests {
             assert_eq!(check_new_name(good), Ok(()), "{good}");
         }
         assert_eq!(check_new_name(" "), Err(BadAgentName::Blank));
-        for bad in ["a ", "a\u{200b}", "\u{202e}a"] {
+        for bad in ["a ", "a\u{200b}", "\u{202e}a", "a\u{fe0f}"] {
             assert_eq!(check_agent_name(bad), Ok(()), "{bad:?}");
             let error = check_new_name(bad).unwrap_err();
             assert_eq!(error, BadAgentName::Hidden(bad.to_owned()));
-            assert!(bad.ends_with(' ') || error.to_string().contains("\\u{20"), "{error}");
+            assert!(bad.ends_with(' ') || error.to_string().contains("\\u{"), "{error}");
         }
     }
 }

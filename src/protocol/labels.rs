@@ -22,8 +22,8 @@ pub enum BadLabel {
     Key,
     /// The value is too long, or would break the lines that show it.
     #[error(
-        "a value is a text of at most 64 characters, none of them a control character or one that is not seen, and without \
-         white space around it: \"gpu\""
+        "a value is a text of at most 64 characters, none of them a control character or one that is not seen, without white \
+         space around it, and with none but spaces in it: \"gpu\""
     )]
     Value,
     /// There are too many.

@@ -205,6 +205,10 @@ async fn ca_file_is_read_again_for_each_dial() {
     says(&refused(&other).await, &["unknown issuer", "which `ca_file` names"]);
     let older = certificate_for("localhost", |_| {}).0.pem();
     says(&refused(&older).await, &["bad signature", "was it made anew", "which `ca_file` names"]);
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let key_of_another_kind = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let older = params.self_signed(&key_of_another_kind).unwrap().pem();
+    says(&refused(&older).await, &["bad signature", "was it made anew", "which `ca_file` names"]);
     says(&refused("no PEM").await, &["`ca_file`: ", "holds no certificate in PEM"]);
     std::fs::write(&file, &hub.pem).unwrap();
     link.dial();

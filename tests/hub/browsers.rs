@@ -346,6 +346,7 @@ async fn a_public_url_that_is_none_is_refused_by_name() {
             said.contains("--public-url") && said.contains(why) && said.contains("https://hub.example.org"),
             "{said}"
         );
+        assert!(!said.contains("secret"), "{said}");
     }
     let output = hub_command().arg("serve").env("AGENTCOM_HUB_PUBLIC_URL", "hub").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");

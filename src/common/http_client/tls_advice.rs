@@ -85,7 +85,9 @@ fn explain_certificate(peer: Peer<'_>, why: &CertificateError) -> (String, Strin
         (why, format!("write a name that it is for into {}, or make one with subjectAltName {expected}", peer.set_by))
     } else if *why == CertificateError::UnknownIssuer {
         ("its certificate is signed by an authority that is not trusted here (unknown issuer)".to_owned(), trust(peer))
-    } else if *why == CertificateError::BadSignature {
+    } else if *why == CertificateError::BadSignature
+        || matches!(why, CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. })
+    {
         let why = "its certificate is not signed by the authority of that name that is trusted here, but by another: was \
                    it made anew (bad signature)?";
         (why.to_owned(), trust(peer))

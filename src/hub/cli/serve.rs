@@ -50,8 +50,8 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
     public_metrics: bool,
     /// Where people open the hub in a browser, if a proxy or a name leads to it; web pages of other addresses are refused
-    #[arg(long, value_name = "URL", env = "AGENTCOM_HUB_PUBLIC_URL", value_parser = public_url::parse)]
-    public_url: Option<WebOrigin>,
+    #[arg(long, value_name = "URL", env = "AGENTCOM_HUB_PUBLIC_URL")]
+    public_url: Option<String>,
     /// The file of the healing rules; read again when it changes, and on SIGHUP
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
@@ -175,6 +175,15 @@ impl ServeArgs {
         }
     }
 
+    /// Returns the address at which people open the hub, if one is said. (Not read by clap, which would quote a password.)
+    ///
+    /// # Errors
+    /// Returns what is wrong with it.
+    fn public_url(&self) -> Result<Option<WebOrigin>, String> {
+        let read = self.public_url.as_deref().map(public_url::parse).transpose();
+        read.map_err(|why| format!("--public-url (or AGENTCOM_HUB_PUBLIC_URL): {why}"))
+    }
+
     fn policy(&self) -> Policy {
         let Self { timing, bounds, .. } = self;
         Policy {
@@ -205,8 +214,9 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     // Held until the end of this function: dropping it writes the last lines.
     let _log = logging::init(LogConfig { level: args.log_level, ..LogConfig::default() });
     fd_limit::raise();
-    let registration = match args.registration() {
-        Ok(registration) => registration,
+    let said = args.registration().and_then(|registration| Ok((registration, args.public_url()?)));
+    let (registration, public_url) = match said {
+        Ok(said) => said,
         Err(why) => return fail(ExitCode::Usage, why),
     };
     let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
@@ -218,7 +228,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         policy: args.policy(),
         registration,
         public_metrics: args.public_metrics,
-        public_url: args.public_url.clone(),
+        public_url,
         healing: healing.clone(),
         tls: tls.clone(),
     };

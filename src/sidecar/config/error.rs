@@ -4,6 +4,8 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::common::text::escape_hidden;
+
 /// The reason why a configuration was not read. Every message names the file and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -203,8 +205,9 @@ impl fmt::Display for WarningKind {
             ),
             Self::HiddenInName { name } => write!(
                 f,
-                "`agent_id` is {name:?}, with white space around it or characters in it that are not seen: the hub knows \
-                 only the agent that is written in the same way"
+                "`agent_id` is \"{}\", with white space around it or characters in it that are not seen: the hub knows only \
+                 the agent that is written in the same way",
+                escape_hidden(name)
             ),
             Self::Tilde { key } => {
                 write!(f, "`{key}` starts with `~`, which is not expanded here; write the whole path")

@@ -120,7 +120,7 @@ fn onboardings_that_cannot_be() {
             "--hub {web}/ssh --name a",
             &[],
             69,
-            ["did not answer as a web server", "{web}/ssh", "Nothing was written"]
+            ["did not answer as a web server", "{web}/ssh", "nothing was written"]
         ),
         onboard!(
             "--hub {web}/guarded --name a",
@@ -135,6 +135,19 @@ fn onboardings_that_cannot_be() {
             code: 69,
             says: ["the admin token that was given", "{web}/guarded", "use another"],
         },
+        onboard!("--hub {web}/tls --name a", &[], 69, ["the port of {web}/tls speaks TLS", "https://", "--hub"]),
+        onboard!(
+            "--hub {web}/unknown-host --name a",
+            &[],
+            69,
+            ["HTTP 421, unknown_host: the host is `web`", "{web}/unknown-host", "run this again"]
+        ),
+        onboard!(
+            "--hub {web}/unknown-host --name a --token-file {dir}/t",
+            &[("t", TOKEN)],
+            69,
+            ["it is another agent's, not a's", "{web}/unknown-host", "--token-file"]
+        ),
         onboard!(
             "--hub {web}/odd-name --name a-b",
             &[],

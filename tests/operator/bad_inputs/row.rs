@@ -67,6 +67,10 @@ static WEB: LazyLock<Web> = LazyLock::new(|| {
             ("ssh", _) => (0, "SSH-2.0-OpenSSH_9.2\r\n".into()),
             ("shop", _) => (200, "<html>Welcome to our shop</html>".into()),
             ("moved", _) => (301, String::new()),
+            ("tls", _) => (400, "A plain HTTP request was sent to an HTTPS port.".into()),
+            // A hub that does not go by this name takes a token all the same.
+            ("unknown-host", "api/admin/agents/a/restarts") => (403, "{}".into()),
+            ("unknown-host", _) => (421, r#"{"error":"unknown_host","hint":"the host is `web`"}"#.into()),
             (_, "health") => (200, health),
             ("guarded", _) => (401, r#"{"error":"unauthorized","hint":"an admin registers agents here"}"#.into()),
             ("odd-name", _) => {

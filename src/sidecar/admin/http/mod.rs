@@ -1,6 +1,6 @@
 //! The local HTTP listener, if one is configured: health checks, metrics for Prometheus, and the state. It is read-only
 //! and has no authentication. So it listens on this machine by default, and there refuses requests whose `Host` is a
-//! foreign name (DNS rebinding).
+//! foreign name (DNS rebinding). It has no pages, and refuses the requests of every other server's, wherever it listens.
 //!
 //! | path | answer |
 //! |---|---|
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use crate::common::http_host::Authority;
+use crate::common::http_host::{Authority, WebOrigin};
 use crate::common::http_server;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::status::{Status, TaskPart};
@@ -106,11 +106,9 @@ async fn serve_connection(stream: TcpStream, admin: AdminHandle, local: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut admin = admin.clone();
         async move {
-            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-            Ok::<_, Infallible>(if local && !host.is_none_or(is_this_machine) {
-                plain(StatusCode::FORBIDDEN, "call me by my address, or localhost\n".into())
-            } else {
-                answer(request.method(), request.uri().path(), &mut admin)
+            Ok::<_, Infallible>(match refusal(request.headers(), local) {
+                Some(why) => plain(StatusCode::FORBIDDEN, why.into()),
+                None => answer(request.method(), request.uri().path(), &mut admin),
             })
         }
     });
@@ -122,6 +120,22 @@ async fn serve_connection(stream: TcpStream, admin: AdminHandle, local: bool) {
         Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection broke off"),
         Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
+}
+
+/// Returns why a request is refused before its path is looked at: it comes from a web page, or, where the listener is
+/// `local`, by a name that may be one's.
+fn refusal(headers: &HeaderMap, local: bool) -> Option<&'static str> {
+    let host = headers.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+    if local && host.as_deref().is_some_and(|host| !is_this_machine(host)) {
+        return Some("call me by my address, or localhost\n");
+    }
+    let own = host.as_deref().and_then(Authority::parse);
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(WebOrigin::parse);
+        origin.zip(own.as_ref()).is_some_and(|(origin, own)| origin.is_at(own))
+    };
+    let is_foreign = !headers.get_all(ORIGIN).iter().all(is_own);
+    is_foreign.then_some("no web page but my own may ask: a program sends no `Origin`\n")
 }
 
 /// Returns whether a `Host` header certainly names this machine: an address or `localhost`. Any other name may be a web
@@ -234,6 +248,25 @@ mod tests {
             assert!(!status.is_ready());
             assert_eq!(not_ready(&status).len(), 1, "{:?}", not_ready(&status));
         }
+    }
+
+    #[test]
+    fn another_servers_page_gets_nothing_wherever_it_is_asked() {
+        let is_refused = |local, lines: &[(hyper::header::HeaderName, &'static [u8])]| {
+            let value = |bytes| HeaderValue::from_bytes(bytes).unwrap();
+            let headers = lines.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect();
+            refusal(&headers, local).is_some()
+        };
+        for local in [true, false] {
+            for page in [&b"http://evil.example"[..], b"null", b"http://127.0.0.1:1", b"", b"\xff"] {
+                assert!(is_refused(local, &[(HOST, b"127.0.0.1:9464"), (ORIGIN, page)]), "{page:?}");
+            }
+            assert!(is_refused(local, &[(ORIGIN, b"http://evil.example")]));
+            assert!(!is_refused(local, &[(HOST, b"127.0.0.1:9464"), (ORIGIN, b"http://127.0.0.1:9464")]));
+            assert!(!is_refused(local, &[(HOST, b"127.0.0.1:9464")]) && !is_refused(local, &[]));
+        }
+        assert!(is_refused(true, &[(HOST, b"evil.example")]) && is_refused(true, &[(HOST, b"\xff")]));
+        assert!(!is_refused(false, &[(HOST, b"agents.example:9464")]));
     }
 
     #[test]

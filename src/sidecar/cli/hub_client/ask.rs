@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::common::http_client::route::Transport;
+use crate::common::http_client::tls_advice::speaks_of_tls;
 use crate::common::http_client::{AskError, HttpRequest, addresses, exchange};
 use crate::common::secret::{REDACTED, Secret};
 use crate::common::text::first_chars;
@@ -40,6 +41,8 @@ pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     /// The body; `Null` if it is not JSON.
     pub(crate) body: Value,
+    /// Whether it is an error page that says that the port is one for TLS.
+    pub(crate) speaks_of_tls: bool,
 }
 
 impl HttpResponse {
@@ -94,5 +97,6 @@ async fn send(question: &Question<'_>) -> Result<HttpResponse, AskError> {
         // Responses are shown to operators.
         text = text.replace(token.expose(), REDACTED);
     }
-    Ok(HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    let speaks_of_tls = status == 400 && speaks_of_tls(&text);
+    Ok(HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::Null), speaks_of_tls })
 }

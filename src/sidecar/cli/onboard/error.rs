@@ -60,8 +60,14 @@ pub(super) enum OnboardError {
         source: io::Error,
     },
     /// The hub cannot be reached.
-    #[error("{0} Nothing was written")]
+    #[error("{0} (nothing was written)")]
     Unreachable(AskError),
+    /// The port speaks TLS, and the address says otherwise.
+    #[error("the port of {hub} speaks TLS: write https:// into --hub. Nothing was written")]
+    SpeaksTls {
+        /// The address.
+        hub: String,
+    },
     /// The server at the address is not a hub.
     #[error(
         "{hub} is no AgentCom hub: {hub}/health answered HTTP {status} and does not call itself one; check the port and \
@@ -165,6 +171,7 @@ impl OnboardError {
             Self::ThereAlready { .. } | Self::Unusable(_) => ExitCode::Config,
             Self::Folder { .. } | Self::NotKept { .. } => ExitCode::StateUnusable,
             Self::Unreachable(_)
+            | Self::SpeaksTls { .. }
             | Self::NotAHub { .. }
             | Self::Taken { .. }
             | Self::NotAllowed { .. }

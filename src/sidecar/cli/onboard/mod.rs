@@ -186,9 +186,12 @@ async fn check_is_hub(hub: &HubAddress) -> Result<(), OnboardError> {
     if answer.status == 200 && answer.body["service"] == "agent_com" {
         return Ok(());
     }
-    // A hub that does not go by this name, and says so.
-    if answer.status == 421 {
-        return Err(OnboardError::Refused { hub: hub.http.clone(), why: answer.error_text() });
+    if answer.status == 421 && answer.body["error"] == "unknown_host" {
+        // A hub that does not go by this name. It takes a valid token all the same; who has none is told what to do next.
+        return Ok(());
+    }
+    if answer.speaks_of_tls {
+        return Err(OnboardError::SpeaksTls { hub: hub.http.clone() });
     }
     Err(OnboardError::NotAHub { hub: hub.http.clone(), status: answer.status })
 }
