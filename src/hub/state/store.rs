@@ -256,7 +256,7 @@ impl Store {
     }
 
     fn taken(&self, how: StoreLoss) -> StoreError {
-        if matches!(how, StoreLoss::Written { .. }) {
+        if how == StoreLoss::Written {
             // Closing it would write once more into what is somebody else's now.
             std::mem::forget(Arc::clone(&self.db));
         }
