@@ -46,11 +46,11 @@ async fn fill(hub: &Hub) {
     }
 }
 
-/// The files without a name that the hub has open in its folder.
-fn nameless_files(hub: &Hub) -> Vec<String> {
+/// The files without a name that the hub has open in its data folder.
+fn nameless_files(hub: &Hub, dir: &tempfile::TempDir) -> Vec<String> {
     let open = std::fs::read_dir(format!("/proc/{}/fd", hub.pid())).unwrap();
     let targets = open.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
-    let nameless = targets.filter(|it| it.starts_with(hub.data()) && it.to_string_lossy().ends_with(" (deleted)"));
+    let nameless = targets.filter(|it| it.starts_with(dir.path()) && it.to_string_lossy().ends_with(" (deleted)"));
     nameless.map(|it| it.to_string_lossy().into_owned()).collect()
 }
 
@@ -136,8 +136,8 @@ async fn one_backup_at_a_time_is_handed_over_and_it_ends_with_its_reader_or_its_
     assert!((rest.len() as u64) < third.told().bytes, "{}", rest.len());
     drop(third);
     let begun = Instant::now();
-    while !nameless_files(&hub).is_empty() {
-        assert!(begun.elapsed() < PATIENCE, "a copy stays on the disk: {:?}", nameless_files(&hub));
+    while !nameless_files(&hub, &dir).is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "a copy stays on the disk: {:?}", nameless_files(&hub, &dir));
     }
     assert_eq!(names(dir.path()), ["hub.redb", "hub.redb.made", "hub.sock"]);
 }
@@ -161,7 +161,7 @@ async fn a_disk_without_room_is_507_and_costs_the_hub_nothing() {
     let problem: Value = serde_json::from_str(&problem).unwrap();
     assert!(problem["code"] == "disk_full" && problem["detail"].as_str().unwrap().contains("free some"), "{problem}");
     assert_eq!(
-        (nameless_files(&hub), names(dir.path())),
+        (nameless_files(&hub, &dir), names(dir.path())),
         (Vec::new(), ["hub.redb", "hub.redb.made", "hub.sock"].map(str::to_owned).to_vec())
     );
     let (_, audit) = hub.admin("GET", "/api/v1/audit?action=backup_made", Value::Null).await;
