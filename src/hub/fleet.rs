@@ -15,7 +15,12 @@ use crate::hub::state::tokens::TokenTable;
 
 /// Returns whether the present owner of the name submitted the task: the name may have had another one then.
 pub(super) fn has_submitted(tokens: &TokenTable, name: &str, task: &Task) -> bool {
-    name == task.submission.submitted_by && tokens.owned_since(name).is_some_and(|since| since <= task.created_at)
+    let is_owner = |since: u64| match task.submission.submitter_since {
+        Some(then) => since == then,
+        // Of an older hub, which kept no more than the times.
+        None => since <= task.created_at,
+    };
+    name == task.submission.submitted_by && tokens.owned_since(name).is_some_and(is_owner)
 }
 
 /// Returns whether the present owner of the name submitted the task, or holds it.

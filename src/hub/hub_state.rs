@@ -199,6 +199,7 @@ impl HubState {
         let moved = self.clock.follow()?;
         self.scheduler.clock_moved(moved.ms(), moved.to_ms);
         self.answers.move_by(moved.ms());
+        self.tokens.move_by(moved.ms());
         Some(moved)
     }
 

@@ -2,7 +2,7 @@
 //! noticed and said, nothing is answered that is not kept, and no hub begins with an empty store where one was.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -143,6 +143,21 @@ async fn a_store_that_is_emptied_under_the_hub_is_noticed_and_not_written_again(
     assert_eq!(fs::metadata(store(data.path())).unwrap().len(), 0);
     let (code, text) = refused(data.path());
     assert!(code == Some(78) && text.contains("empty file") && text.contains("restore"), "{code:?} {text}");
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_same_size_that_is_written_over_the_store_is_noticed() {
+    let (data, mut hub, first) = hub_with_task().await;
+    let older = fs::read(store(data.path())).unwrap();
+    let second = hub.submit(json!({"description": "not in the copy"})).await;
+    let over = fs::File::options().write(true).open(store(data.path())).unwrap();
+    assert_eq!(over.metadata().unwrap().len(), older.len() as u64, "only what it holds tells them apart");
+    over.write_all_at(&older, 0).unwrap();
+    assert_eq!(noticed(&mut hub), Some(74));
+    // The hub wrote nothing more into it.
+    let hub = Hub::start(&data, &[]);
+    assert_eq!(hub.task(&first).await["description"], "kept");
+    assert_eq!(hub.admin("GET", &format!("/api/tasks/{second}"), Value::Null).await.0, 404);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ impl OurHub {
             needed_capabilities: Vec::new(),
             extra: JsonFields::default(),
             submitted_by: String::new(),
+            submitter_since: None,
         };
         self.act(outs, |scheduler, now| scheduler.submit(id.to_string(), submission, now))
     }

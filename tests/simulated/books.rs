@@ -165,6 +165,7 @@ impl Shared {
                     needed_capabilities: Vec::new(),
                     extra: JsonFields::default(),
                     submitted_by: "operator".into(),
+                    submitter_since: None,
                 };
                 scheduler.submit(id, submission, self.now);
             }

@@ -95,6 +95,7 @@ fn task(needed: &[&str]) -> Submission {
         needed_capabilities: needed.iter().map(|name| (*name).to_owned()).collect(),
         extra: JsonFields::default(),
         submitted_by: "ops".to_owned(),
+        submitter_since: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) async fn push_task(State(app): Shared, who: Credentials, headers: Hea
         needed_capabilities: Vec::new(),
         extra: JsonFields::from_iter([("assign_to", JsonText::of(&agent_id))]),
         submitted_by: caller.name.clone(),
+        submitter_since: caller.owned_since,
     };
     let submission = addressed_by(&caller, submission)?;
     let task_id = format!("task-{}", random::id()?);

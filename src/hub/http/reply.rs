@@ -113,6 +113,8 @@ pub enum Proof {
 pub struct Caller {
     /// The name of the agent or operator.
     pub name: String,
+    /// Since when the name has its present owner, in ms since the epoch; `None` for a local user.
+    pub owned_since: Option<u64>,
     /// The role.
     pub role: Role,
     /// Whether it registered without an admin and without an invitation: then it may only do what is its own.
@@ -185,7 +187,14 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
         Credentials::Session(token) => (*token, snapshot.tokens.get(token).ok_or_else(unauthorized)?),
         Credentials::Local(user) => {
             let (name, proof) = (user.author().who, Proof::Local(*user));
-            return Ok(Caller { name, role: Role::Admin, registered_openly: false, proof, use_is_news: false });
+            return Ok(Caller {
+                name,
+                owned_since: None,
+                role: Role::Admin,
+                registered_openly: false,
+                proof,
+                use_is_news: false,
+            });
         }
         Credentials::None => return Err(unauthorized()),
     };
@@ -195,6 +204,7 @@ pub fn caller_of(snapshot: &Snapshot, who: &Credentials) -> Result<Caller, ApiEr
     }
     Ok(Caller {
         name: principal.name.clone(),
+        owned_since: Some(principal.owned_since),
         role: principal.role,
         registered_openly: principal.registered_openly,
         proof: Proof::Token(token),

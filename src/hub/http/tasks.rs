@@ -119,9 +119,16 @@ pub(crate) fn parse_submission(mut body: JsonFields, caller: &Caller) -> Result<
         ["description", "priority", "metadata", "max_retries", "needed_capabilities", "depends_on"];
     let is_extra = |key: &str| TASK_FIELDS.iter().any(|field| field.is(key)) && !OWN_FIELDS.contains(&key);
     body.retain(|key, value| is_extra(key) && !value.is_null());
-    let submitted_by = caller.name.clone();
-    let submission =
-        Submission { description, metadata, priority, max_retries, needed_capabilities, extra: body, submitted_by };
+    let submission = Submission {
+        description,
+        metadata,
+        priority,
+        max_retries,
+        needed_capabilities,
+        extra: body,
+        submitted_by: caller.name.clone(),
+        submitter_since: caller.owned_since,
+    };
     addressed_by(caller, submission)
 }
 

@@ -1,4 +1,4 @@
-//! WithoutStore agents: pure. A sidecar whose connection broke keeps its task for a while: most are back within seconds, in
+//! Absent agents: pure. A sidecar whose connection broke keeps its task for a while: most are back within seconds, in
 //! the same run, with their work under way.
 //!
 //! | absence | ends |

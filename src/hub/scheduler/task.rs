@@ -71,6 +71,10 @@ pub struct Submission {
     pub extra: JsonFields,
     /// The agent or operator that the request's token proves.
     pub submitted_by: String,
+    /// Since when the name had its owner then, in ms since the epoch: no later owner of the name is taken for it, however the
+    /// clock is set. `None` for a local user, and in a record of an older hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitter_since: Option<u64>,
 }
 
 impl Submission {

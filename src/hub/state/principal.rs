@@ -34,6 +34,14 @@ pub struct Principal {
     /// Whether its agent registered without an admin and without an invitation; never for a token of an older hub.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub registered_openly: bool,
+    /// How far the machine's clock was set while it was [unclaimed](Self::is_unclaimed), in ms.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clock_moved_ms: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field so")]
+const fn is_zero(ms: &i64) -> bool {
+    *ms == 0
 }
 
 impl Principal {
@@ -50,6 +58,7 @@ impl Principal {
             prefix: None,
             created_by: None,
             registered_openly: false,
+            clock_moved_ms: 0,
         }
     }
 
@@ -61,6 +70,18 @@ impl Principal {
     /// Returns whether nobody vouched for its agent, and nobody has used it.
     pub const fn is_unclaimed(&self) -> bool {
         self.registered_openly && self.last_used_at.is_none()
+    }
+
+    /// Returns since when it has been unclaimed by the clock as it is now, in ms since the epoch, if it is.
+    pub fn unclaimed_since(&self) -> Option<u64> {
+        self.is_unclaimed().then(|| self.created_at.saturating_add_signed(self.clock_moved_ms))
+    }
+
+    /// Moves the time for which it has been unclaimed, if it is.
+    pub fn move_by(&mut self, ms: i64) {
+        if self.is_unclaimed() {
+            self.clock_moved_ms = self.clock_moved_ms.saturating_add(ms);
+        }
     }
 
     /// Returns whether the token is worth nothing any more at this time, in ms since the epoch.
@@ -90,6 +111,8 @@ struct StoredPrincipal {
     created_by: Option<String>,
     #[serde(default)]
     registered_openly: bool,
+    #[serde(default)]
+    clock_moved_ms: i64,
 }
 
 impl TryFrom<StoredPrincipal> for Principal {
@@ -112,6 +135,7 @@ impl TryFrom<StoredPrincipal> for Principal {
             prefix: stored.prefix,
             created_by: stored.created_by,
             registered_openly: stored.registered_openly,
+            clock_moved_ms: stored.clock_moved_ms,
         })
     }
 }
@@ -141,6 +165,7 @@ mod tests {
             prefix: Some("12ab".into()),
             created_by: Some("ops".into()),
             registered_openly: true,
+            clock_moved_ms: -3,
             ..Principal::new("a", Role::Viewer, 7)
         };
         for principal in [full, Principal::new("a", Role::Operator, 7)] {

@@ -5,6 +5,7 @@ mod audit_table;
 mod clock;
 mod error;
 mod making;
+mod own_file;
 mod place;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -38,6 +39,7 @@ use crate::hub::state::store::audit_table::{Bounds, NotWritten};
 pub use crate::hub::state::store::error::StoreError;
 pub(super) use crate::hub::state::store::error::open_error;
 pub use crate::hub::state::store::making::{SOCKET, WithoutStore, make_private_dir};
+use crate::hub::state::store::own_file::OwnFile;
 use crate::hub::state::store::place::{Place, StoreLoss};
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
@@ -189,7 +191,7 @@ impl StateChanges {
 pub struct Store {
     pub(super) db: Arc<Database>,
     path: PathBuf,
-    place: Place,
+    place: Arc<Place>,
 }
 
 impl Store {
@@ -219,9 +221,10 @@ impl Store {
             return Err(StoreError::Newer { path, found });
         }
         let file = making::open_file(&path)?;
-        let place = Place::of(&file).map_err(|error| StoreError::file(&path, &error))?;
+        let place = Arc::new(Place::of(&file).map_err(|error| StoreError::file(&path, &error))?);
         let opened = catch_panic(&path, || {
-            let backend = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
+            let file = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
+            let backend = OwnFile { file, place: place.clone() };
             let builder = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
             builder.map_err(|error| open_error(&path, error))
         });
@@ -230,7 +233,7 @@ impl Store {
             .map_err(|error| StoreError::file(&path, &error))?;
         let store = Self { db: Arc::new(opened?), path, place };
         catch_panic(&store.path, || store.prepare())?;
-        store.place.written(&store.path).map_err(|how| store.taken(how))?;
+        store.check()?;
         making::mark(data_dir);
         // Those of a process that was killed while it made a store.
         if let Err(error) = remove_leftovers(&store.path) {
@@ -256,7 +259,7 @@ impl Store {
     }
 
     fn taken(&self, how: StoreLoss) -> StoreError {
-        if matches!(how, StoreLoss::Written { .. }) {
+        if how == StoreLoss::Written {
             // Closing it would write once more into what is somebody else's now.
             std::mem::forget(Arc::clone(&self.db));
         }
@@ -343,8 +346,11 @@ impl Store {
         if changes.is_empty() && aside.is_empty() {
             return Ok(false);
         }
-        catch_panic(&self.path, || self.write(changes, aside))?;
-        self.place.written(&self.path).map_err(|how| self.taken(how))?;
+        catch_panic(&self.path, || self.write(changes, aside)).map_err(|error| {
+            // That is why, whatever redb says of it.
+            if self.place.is_spoilt() { self.taken(StoreLoss::Written) } else { error }
+        })?;
+        self.check()?;
         Ok(true)
     }
 

@@ -229,12 +229,9 @@ impl TokenTable {
         self.by_prefix.entry(prefix(&hash)).or_default().push((hash, Arc::new(principal)));
     }
 
-    /// Sets the time of the token's last use. Returns the identity that it proves.
-    fn note_use(&mut self, hash: &TokenHash, now_ms: u64) -> Option<&Principal> {
+    fn get_mut(&mut self, hash: &TokenHash) -> Option<&mut Principal> {
         let candidates = self.by_prefix.get_mut(&prefix(hash))?;
-        let (_, principal) = candidates.iter_mut().find(|(stored, _)| stored == hash)?;
-        Arc::make_mut(principal).last_used_at = Some(now_ms);
-        Some(principal)
+        candidates.iter_mut().find(|(stored, _)| stored == hash).map(|(_, principal)| Arc::make_mut(principal))
     }
 
     fn remove(&mut self, hash: &TokenHash) {
@@ -261,7 +258,7 @@ pub struct Tokens {
     used: BTreeSet<TokenHash>,
     /// The number of tokens of agents that registered openly.
     open: usize,
-    /// Those of them that were never used, by time of issue in ms since the epoch.
+    /// Those of them that were never used, by the time since when, in ms since the epoch.
     unclaimed: BTreeSet<(u64, TokenHash)>,
 }
 
@@ -278,7 +275,7 @@ impl Tokens {
     fn add(&mut self, hash: TokenHash, principal: Principal) {
         self.expiring.extend(principal.expires_at.map(|at| (at, hash)));
         self.open += usize::from(principal.registered_openly);
-        self.unclaimed.extend(principal.is_unclaimed().then_some((principal.created_at, hash)));
+        self.unclaimed.extend(principal.unclaimed_since().map(|since| (since, hash)));
         self.valid.insert(hash, principal);
     }
 
@@ -358,7 +355,9 @@ impl Tokens {
                     self.expiring.remove(&(expires_at, *hash));
                 }
                 self.open -= usize::from(principal.registered_openly);
-                self.unclaimed.remove(&(principal.created_at, *hash));
+                if let Some(since) = principal.unclaimed_since() {
+                    self.unclaimed.remove(&(since, *hash));
+                }
             }
             self.used.remove(hash);
             self.valid.remove(hash);
@@ -390,13 +389,24 @@ impl Tokens {
     /// was registered openly.
     pub fn note_use(&mut self, hash: &TokenHash, now_ms: u64) {
         let Some(principal) = self.valid.get(hash).filter(|principal| principal.use_is_news(now_ms)) else { return };
-        let is_first = self.unclaimed.remove(&(principal.created_at, *hash));
-        let Some(principal) = self.valid.note_use(hash, now_ms) else { return };
+        let is_first = principal.unclaimed_since().is_some_and(|since| self.unclaimed.remove(&(since, *hash)));
+        let Some(principal) = self.valid.get_mut(hash) else { return };
+        principal.last_used_at = Some(now_ms);
         if is_first {
             // What is done with it must not outlive that it was used: the name would be taken for one that left nothing.
             self.dirty.push((*hash, Some(principal.clone())));
         } else {
             self.used.insert(*hash);
+        }
+    }
+
+    /// Moves the times of those that are unclaimed `ms` later, or earlier if that is negative, because the clock was set.
+    pub fn move_by(&mut self, ms: i64) {
+        for (_, hash) in std::mem::take(&mut self.unclaimed) {
+            let Some(principal) = self.valid.get_mut(&hash) else { continue };
+            principal.move_by(ms);
+            self.unclaimed.extend(principal.unclaimed_since().map(|since| (since, hash)));
+            self.dirty.push((hash, Some(principal.clone())));
         }
     }
 

@@ -1,8 +1,11 @@
 //! Which step leaves a name without an owner, and which only changes its tokens.
 
+use crate::hub::fleet::has_submitted;
 use crate::hub::hub_state::{HubState, Revocation, WhyWorthless};
 use crate::hub::scheduler::Scheduler;
 use crate::hub::scheduler::restart::{Restart, RestartPhase, RestartRequest};
+use crate::hub::scheduler::task::{Priority, Submission};
+use crate::hub::scheduler::tests::rig::submission;
 use crate::hub::state::roles::Role;
 use crate::hub::state::settings::Settings;
 use crate::hub::state::tokens::{Principal, TokenSelector, Tokens};
@@ -64,6 +67,22 @@ fn a_token_in_place_of_all_others_is_the_same_owners() {
     assert_eq!(hub.tokens.valid().owned_since("a"), Some(5));
     join(&mut hub, 2, &new);
     assert_eq!(ledger(&hub), [RestartPhase::Back]);
+}
+
+#[test]
+fn what_was_submitted_is_its_owners_however_the_clock_is_set_and_no_later_owners() {
+    let mut hub = hub();
+    issue(&mut hub, 1, 50);
+    // The clock was set back before it submitted.
+    let task = Submission { submitted_by: "a".into(), submitter_since: Some(50), ..submission(Priority::Normal) };
+    hub.scheduler.submit("t".into(), task, 10);
+    let is_own = |hub: &HubState| has_submitted(hub.tokens.valid(), "a", hub.scheduler.tasks().get("t").unwrap());
+    assert!(is_own(&hub));
+    hub.revoke("a", &TokenSelector::All, 12);
+    assert!(!is_own(&hub));
+    // It is set back once more: the next owner seems to have been there before.
+    issue(&mut hub, 2, 3);
+    assert!(!is_own(&hub));
 }
 
 #[test]

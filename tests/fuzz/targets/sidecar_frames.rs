@@ -57,6 +57,7 @@ fn submission() -> Submission {
         needed_capabilities: Vec::new(),
         extra: JsonFields::default(),
         submitted_by: "ops".into(),
+        submitter_since: None,
     }
 }
 

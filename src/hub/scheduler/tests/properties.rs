@@ -489,6 +489,7 @@ impl World {
             needed_capabilities: if gpu { vec!["gpu".into()] } else { Vec::new() },
             extra: JsonFields::default(),
             submitted_by: "ops".into(),
+            submitter_since: None,
         };
         self.submitted.push(id.clone());
         self.scheduler.submit(id, submission, self.now);

@@ -152,6 +152,7 @@ pub(crate) fn submission(priority: Priority) -> Submission {
         needed_capabilities: Vec::new(),
         extra: JsonFields::default(),
         submitted_by: "ops".into(),
+        submitter_since: None,
     }
 }
 

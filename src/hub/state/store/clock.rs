@@ -67,7 +67,13 @@ impl Store {
             agents: stored.agents.iter().map(|it| (it.agent_id.as_ref().to_owned(), Some(it))).collect(),
             moment: Some(stored.moment),
         };
-        let aside = StateChanges { answers: answers.collect(), clock: stored.clock, ..StateChanges::default() };
+        let unclaimed = stored.tokens.iter().filter(|(_, principal)| principal.is_unclaimed());
+        let aside = StateChanges {
+            tokens: unclaimed.map(|(hash, principal)| (*hash, Some(principal.clone()))).collect(),
+            answers: answers.collect(),
+            clock: stored.clock,
+            ..StateChanges::default()
+        };
         self.commit(&changes, &aside).map(drop)
     }
 }
@@ -91,7 +97,7 @@ impl Stored {
             agents,
             moment,
             clock: _,
-            tokens: _,
+            tokens,
             invitations: _,
             settings: _,
             answers,
@@ -103,6 +109,7 @@ impl Stored {
         targets.iter_mut().for_each(|target| target.move_by(ms));
         healing.iter_mut().for_each(|record| record.move_by(ms));
         agents.iter_mut().for_each(|agent| agent.move_by(ms));
+        tokens.iter_mut().for_each(|(_, principal)| principal.move_by(ms));
         answers.iter_mut().for_each(|answer| answer.move_by(ms));
         *moment = moment.saturating_add_signed(ms);
     }

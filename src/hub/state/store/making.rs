@@ -82,7 +82,7 @@ fn make(path: &Path) -> io::Result<()> {
     let backend = FileBackend::new(temporary.as_file().try_clone()?).map_err(|error| of_redb(error.into()))?;
     let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
     let db = Arc::new(db.map_err(|error| of_redb(error.into()))?);
-    let place = Place::of(temporary.as_file())?;
+    let place = Arc::new(Place::of(temporary.as_file())?);
     Store { db, path: target.clone(), place }.prepare().map_err(io::Error::other)?;
     temporary.as_file().sync_all()?;
     match temporary.persist_noclobber(&target) {

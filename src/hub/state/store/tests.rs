@@ -75,3 +75,19 @@ fn a_newer_hubs_store_that_was_not_closed_is_refused_too() {
     assert_eq!(look_at_schema(&path), None);
     assert!(matches!(Store::open(folder.path(), WithoutStore::Make), Err(StoreError::Newer { found: 4, .. })));
 }
+
+#[test]
+fn a_commit_writes_nothing_into_a_file_that_was_cut_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
+    store.commit(&Changes::default(), &setting("v")).unwrap();
+    let write = store.db.begin_write().unwrap();
+    write.open_table(META).unwrap().insert("schema", SCHEMA).unwrap();
+    let file = std::fs::File::options().write(true).open(store.path()).unwrap();
+    let half = file.metadata().unwrap().len() / 2;
+    file.set_len(half).unwrap();
+    assert!(write.commit().is_err() && store.place.is_spoilt());
+    let refused = store.commit(&Changes::default(), &setting("w")).unwrap_err();
+    assert!(matches!(refused, StoreError::TakenAway { how: StoreLoss::Written, .. }), "{refused}");
+    assert_eq!(file.metadata().unwrap().len(), half);
+}

@@ -116,6 +116,27 @@ fn strangers_have_a_room_of_their_own_and_the_oldest_that_was_never_used_makes_r
 }
 
 #[test]
+fn a_clock_that_is_set_neither_drops_what_nobody_has_used_yet_nor_keeps_it_longer() {
+    for ms in [10 * UNCLAIMED_LIFE_MS.cast_signed(), -5] {
+        let mut tokens = Tokens::default();
+        let used = tokens.issue([6; 32], openly("used", 1), true).unwrap();
+        tokens.note_use(&hash_of(&used), 7);
+        let token = tokens.issue([7; 32], openly("a", 20), true).unwrap();
+        tokens.take_dirty();
+        tokens.move_by(ms);
+        let due = 20_u64.saturating_add_signed(ms) + UNCLAIMED_LIFE_MS;
+        let moved: Vec<_> = tokens.take_dirty().into_iter().map(|(hash, it)| (hash, it.unwrap())).collect();
+        assert_eq!(moved.iter().map(|(_, it)| (&*it.name, it.created_at)).collect::<Vec<_>>(), [("a", 20)]);
+        for mut tokens in [tokens, Tokens::load(moved)] {
+            assert_eq!(tokens.next_expiry(), Some(due), "{ms}");
+            assert_eq!((tokens.overdue_unclaimed(9, due - 1).len(), tokens.overdue_unclaimed(9, due).len()), (0, 1));
+            tokens.note_use(&hash_of(&token), due);
+            assert_eq!(tokens.next_expiry(), None, "it is claimed");
+        }
+    }
+}
+
+#[test]
 fn what_was_registered_openly_and_never_used_is_overdue_after_a_week_also_when_it_is_read_again() {
     let mut tokens = Tokens::default();
     let used = tokens.issue([6; 32], openly("used", 1), true).unwrap();
