@@ -257,6 +257,7 @@ mod tests {
     fn a_shell_names_what_its_reader_may_and_escapes_the_name() {
         let caller = |role| Caller {
             name: "<img src=x>\"".to_owned(),
+            owned_since: None,
             role,
             registered_openly: false,
             proof: Proof::Token([0; 32]),
