@@ -73,6 +73,7 @@ exports.oneAgent = async (stage) => {
   await stage.order('leave');
   await row(page, 'alice').locator('.status', { hasText: 'offline' }).waitFor();
   await row(page, 'alice').locator('.link', { hasText: 'connection lost' }).waitFor();
+  await page.locator('.strip', { hasText: 'alice went away in the last 5 min' }).waitFor();
   await stage.order('come');
   await row(page, 'alice').locator('.status', { hasText: 'healthy' }).waitFor();
   await page.locator('.strip', { hasText: 'alice came back without anybody having wanted the restart' }).waitFor();

@@ -4,7 +4,7 @@ import { count, fill, h } from './dom.js';
 import { STATUSES, histogram, state } from './parts.js';
 import { lastEventAt } from './stream.js';
 import { ago } from './time.js';
-import { troubles, underWay } from './trouble.js';
+import { troubles, underWay, value } from './trouble.js';
 
 const VERSIONS = 6;
 
@@ -48,7 +48,7 @@ export function overview(selector) {
       known.map((it) => filter(`status=${it}`, state(it), status.get(it))),
     );
     const found = [...by('version')].filter(([name]) => name).sort((a, b) => b[1] - a[1]);
-    const bars = found.slice(0, VERSIONS).map(([name, n]) => ({ name, n, href: show(`version=${name.replace(/[\\,]/g, '\\$&')}`) }));
+    const bars = found.slice(0, VERSIONS).map(([name, n]) => ({ name, n, href: show(`version=${value(name)}`) }));
     fill(versions, found.length > 1 && histogram('Versions', bars));
   }
 
