@@ -53,9 +53,16 @@ exports.logIn = async (stage) => {
   stage.refused.length = 0;
   assert.strictEqual(await status({ headers: { 'agentcom-page': '1' } }), 200, 'it is not logged out');
 
+  // A view that is asked for while the hub is away shows itself once it is back.
+  await page.context().setOffline(true);
   await stage.order('restart the hub');
-
+  await page.waitForSelector('#live[data-state=lost]');
+  await page.click('header nav >> text=Tasks');
+  await page.getByRole('button', { name: 'Try again' }).waitFor();
+  await page.context().setOffline(false);
+  await page.getByText('There is none.').waitFor();
   await page.waitForSelector('#live[data-state=live]');
+  await page.click('header nav >> text=Fleet');
   await page.reload();
   await page.getByRole('heading', { name: 'No agent is known yet' }).waitFor();
   await page.getByRole('button', { name: 'Log out' }).click();

@@ -241,7 +241,7 @@ export const audit = (view, url, go) =>
     ],
     columns: [
       { head: 'When', cell: (it) => ago(it.at_ms) },
-      { head: 'Who', class: 'name', cell: (it) => [it.who, h('small', null, ` ${it.role ?? ''} ${it.via}`)] },
+      { head: 'Who', class: 'name', cell: (it) => [it.who, h('small.word', null, ` ${it.role ?? ''} ${it.via}`)] },
       { head: 'What', class: 'word', cell: (it) => spoken(it.action) },
       { head: 'To', cell: (it) => it.target },
       { head: 'Why', class: 'wide', cell: (it) => [it.reason, it.selector && h('code', null, ` ${it.selector}`)] },

@@ -84,6 +84,7 @@ async function connection(opened) {
     opened();
     // Without the number of an event to go on after, some may have been missed.
     if (interrupted && last == null) tell('missed', {});
+    if (interrupted) document.querySelectorAll('[data-retry]').forEach((again) => again.click());
     interrupted = false;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
