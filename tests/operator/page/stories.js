@@ -152,6 +152,7 @@ exports.rollout = async (stage, crowd) => {
   await page.getByRole('link', { name: 'Roll out' }).click();
   await page.locator('.wizard', { hasText: 'It would restart 4 of 4 agents, 1 at once at most; the first failure halts it.' }).waitFor();
   await page.fill('[name=soak_ms]', '1s x');
+  assert(await page.getByRole('button', { name: 'Start the rollout' }).isDisabled(), 'nothing begins that is not shown');
   await page.getByRole('alert').filter({ hasText: 'Soak: write a number and a unit' }).waitFor();
   await page.fill('[name=soak_ms]', '10ms');
   await page.fill('[name=canary]', '');
