@@ -17,6 +17,11 @@ exports.logIn = async (stage) => {
   assert.strictEqual(new URL(page.url()).pathname, '/dashboard/rollouts', 'where it wanted to go');
   await page.click('header nav >> text=Fleet');
   await page.getByRole('heading', { name: 'No agent is known yet' }).waitFor();
+  assert.deepStrictEqual(await page.locator('.teach code').allInnerTexts(), [
+    `agentcom-sidecar onboard --hub ${stage.base} --name NAME`,
+    'agentcom-sidecar check',
+    'pm2 start ecosystem.config.js',
+  ]);
 
   const [cookie] = await page.context().cookies();
   assert.deepStrictEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, 'Strict', '/']);

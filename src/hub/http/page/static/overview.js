@@ -71,13 +71,17 @@ export function nobody(agents, matching) {
     );
   }
   if (agents > 0) return null;
-  const lines = `agentcom-sidecar onboard --hub ${location.origin} NAME\nagentcom-sidecar check\npm2 start ecosystem.config.js`;
+  const lines = [`agentcom-sidecar onboard --hub ${location.origin} --name NAME`, 'agentcom-sidecar check', 'pm2 start ecosystem.config.js'];
   return h(
     'section.teach',
     null,
     h('h2', null, 'No agent is known yet'),
     h('p', null, 'On the machine of the first one:'),
-    h('pre', null, h('code', null, lines)),
+    h(
+      'pre',
+      null,
+      lines.map((line) => h('code', null, line)),
+    ),
     h('p.quiet', null, 'It appears here as soon as it connects.'),
   );
 }
