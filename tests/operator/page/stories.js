@@ -17,6 +17,11 @@ exports.logIn = async (stage) => {
   assert.strictEqual(new URL(page.url()).pathname, '/dashboard/rollouts', 'where it wanted to go');
   await page.click('header nav >> text=Fleet');
   await page.getByRole('heading', { name: 'No agent is known yet' }).waitFor();
+  assert.deepStrictEqual(await page.locator('.teach code').allInnerTexts(), [
+    `agentcom-sidecar onboard --hub ${stage.base} --name NAME`,
+    'agentcom-sidecar check',
+    'pm2 start ecosystem.config.js',
+  ]);
 
   const [cookie] = await page.context().cookies();
   assert.deepStrictEqual([cookie.httpOnly, cookie.sameSite, cookie.path], [true, 'Strict', '/']);
@@ -53,9 +58,16 @@ exports.logIn = async (stage) => {
   stage.refused.length = 0;
   assert.strictEqual(await status({ headers: { 'agentcom-page': '1' } }), 200, 'it is not logged out');
 
+  // A view that is asked for while the hub is away shows itself once it is back.
+  await page.context().setOffline(true);
   await stage.order('restart the hub');
-
+  await page.waitForSelector('#live[data-state=lost]');
+  await page.click('header nav >> text=Tasks');
+  await page.getByRole('button', { name: 'Try again' }).waitFor();
+  await page.context().setOffline(false);
+  await page.getByText('There is none.').waitFor();
   await page.waitForSelector('#live[data-state=live]');
+  await page.click('header nav >> text=Fleet');
   await page.reload();
   await page.getByRole('heading', { name: 'No agent is known yet' }).waitFor();
   await page.getByRole('button', { name: 'Log out' }).click();
@@ -73,6 +85,7 @@ exports.oneAgent = async (stage) => {
   await stage.order('leave');
   await row(page, 'alice').locator('.status', { hasText: 'offline' }).waitFor();
   await row(page, 'alice').locator('.link', { hasText: 'connection lost' }).waitFor();
+  await page.locator('.strip', { hasText: 'alice went away in the last 5 min' }).waitFor();
   await stage.order('come');
   await row(page, 'alice').locator('.status', { hasText: 'healthy' }).waitFor();
   await page.locator('.strip', { hasText: 'alice came back without anybody having wanted the restart' }).waitFor();
@@ -144,6 +157,7 @@ exports.rollout = async (stage, crowd) => {
   await page.getByRole('link', { name: 'Roll out' }).click();
   await page.locator('.wizard', { hasText: 'It would restart 4 of 4 agents, 1 at once at most; the first failure halts it.' }).waitFor();
   await page.fill('[name=soak_ms]', '1s x');
+  assert(await page.getByRole('button', { name: 'Start the rollout' }).isDisabled(), 'nothing begins that is not shown');
   await page.getByRole('alert').filter({ hasText: 'Soak: write a number and a unit' }).waitFor();
   await page.fill('[name=soak_ms]', '10ms');
   await page.fill('[name=canary]', '');

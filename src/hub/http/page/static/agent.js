@@ -110,7 +110,8 @@ function drains(agent) {
 function about(agent) {
   const close = agent.last_close;
   const labels = Object.entries(agent.labels).map(([key, value]) => {
-    const given = agent.operator_labels?.[key];
+    // A key may be named as what each object has.
+    const given = Object.hasOwn(agent.operator_labels ?? {}, key) ? agent.operator_labels[key] : null;
     return h('span.label', { title: given ? `by ${given.by}, ${stamp(given.at)}` : 'its own' }, `${key}=${value}`);
   });
   const { planned, unplanned } = agent.restarts;
@@ -164,24 +165,28 @@ export async function show(view, url, go, id) {
   fill(view, h('p.crumb', null, h('a', { href: '/dashboard' }, 'Fleet')), h('h1', null, id), head, actions, past, main);
   let keep = null;
 
+  function showRestarts({ items }, known) {
+    if (!items) fill(list, h('p.quiet', null, 'Your role does not read the restarts of others.'));
+    else if (items.length + known.length) fill(list, timeline(items, known));
+    else fill(list, h('p.quiet', null, 'None yet: each will be a bar here, with where its time went.'));
+  }
+
   async function read() {
     const [agent, restarts] = await Promise.all([
       get(`agents/${segment(id)}`),
       get('restarts', { agent_id: id, limit: RESTARTS }).catch((error) => (error.status === 403 ? { items: null } : Promise.reject(error))),
     ]);
     const seen = JSON.stringify([{ ...agent, last_seen: 0, resources: 0 }, restarts]);
+    const newest = restarts.items?.find((it) => it.open);
+    // The bar of a restart that goes on grows, whatever else has changed.
+    if (seen !== keep || newest) showRestarts(restarts, agent.past_restarts ?? []);
     // What has not changed stays, with what somebody has marked in it or scrolled to.
     if (seen === keep) return;
     keep = seen;
-    const newest = restarts.items?.find((it) => it.open);
     fill(head, h('p.standing', null, state(agent.status), ' for ', ago(agent.since, true), ': ', why(agent.why)));
     const open = main.querySelector('details[open]') != null;
     fill(main, h('div', null, machine(agent, newest), drains(agent)), h('div', null, task(agent), about(agent)));
     if (open) main.querySelector('details')?.setAttribute('open', '');
-    const known = agent.past_restarts ?? [];
-    if (!restarts.items) fill(list, h('p.quiet', null, 'Your role does not read the restarts of others.'));
-    else if (restarts.items.length + known.length) fill(list, timeline(restarts.items, known));
-    else fill(list, h('p.quiet', null, 'None yet: each will be a bar here, with where its time went.'));
   }
 
   try {

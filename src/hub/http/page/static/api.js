@@ -31,7 +31,11 @@ async function send(path, options) {
 }
 
 /** Opens a stream, with a session. */
-export const open = (path, options) => send(path, options);
+export async function open(path, options) {
+  const answer = await send(path, options);
+  if (!answer.ok) throw new Refused(answer.status, await answer.json().catch(() => ({})));
+  return answer;
+}
 
 async function json(path, options) {
   const answer = await send(path, options);
@@ -71,6 +75,16 @@ export const segment = encodeURIComponent;
 
 let asking = null;
 
+/** Whether the session is of whom the page was made for, who sees the buttons of their role. */
+async function isOfTheSame() {
+  const answer = await fetch('/api/v1/me', { headers: OWN }).catch(() => null);
+  if (!answer?.ok) return true;
+  const { name, role } = await answer.json();
+  return name === document.body.dataset.name && role === document.body.dataset.role;
+}
+
+const REFUSALS = { 0: 'the hub does not answer: try again', 401: 'this hub knows no such token' };
+
 /** Asks for a token, over whatever is open, which stays as it is. */
 function logIn() {
   asking ??= new Promise((resolve) => {
@@ -81,22 +95,28 @@ function logIn() {
       const body = new URLSearchParams({ token: token.value });
       const answer = await fetch('/dashboard/login', { method: 'POST', body, redirect: 'manual' }).catch(() => null);
       if (answer?.type === 'opaqueredirect') {
+        if (!(await isOfTheSame())) return location.reload();
+        asking = null;
         dialog.close();
         dialog.remove();
-        asking = null;
         say('logged in');
         return resolve();
       }
-      why.textContent = answer ? 'this hub knows no such token' : 'the hub does not answer: try again';
+      why.textContent = REFUSALS[answer?.status ?? 0] ?? `the hub refused it (${answer.status}): its log says why`;
     };
     const dialog = h(
       'dialog',
-      { 'aria-labelledby': 'again-title', oncancel: (event) => event.preventDefault() },
+      {
+        'aria-labelledby': 'again-title',
+        oncancel: (event) => event.preventDefault(),
+        // A browser closes a dialog at the second Esc, whatever the page says; what waits for the session would wait for ever.
+        onclose: () => asking && dialog.showModal(),
+      },
       h(
         'form',
         { onsubmit: submit },
         h('h2', { id: 'again-title' }, 'Your session is over'),
-        h('p', null, 'What you have typed is still there. Log in to go on.'),
+        h('p', null, `What you have typed is still there. Log in as ${document.body.dataset.name} to go on.`),
         why,
         h('label', { for: 'again' }, 'Token'),
         token,

@@ -12,7 +12,7 @@ import { failed } from './parts.js';
 import { start as follow } from './stream.js';
 
 const ROUTES = [
-  [/^\/dashboard\/?$/, 'Fleet', fleet.show],
+  [/^\/dashboard(\/login)?\/?$/, 'Fleet', fleet.show],
   [/^\/dashboard\/agents\/([^/]+)$/, null, agent.show],
   [/^\/dashboard\/rollouts$/, 'Rollouts', rollouts.show],
   [/^\/dashboard\/rollouts\/new$/, 'New rollout', begin.show],
@@ -26,6 +26,15 @@ const view = document.getElementById('view');
 let turn = 0;
 let leave = () => {};
 
+/** A part of an address as text; where it is not written as one, as it stands there. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Shows the view of the present address. */
 async function show(announce) {
   const mine = ++turn;
@@ -34,7 +43,7 @@ async function show(announce) {
   const url = new URL(location.href);
   const route = ROUTES.find(([path]) => path.test(url.pathname));
   const [, of] = route ? route[0].exec(url.pathname) : [];
-  const name = of && decodeURIComponent(of);
+  const name = of && decoded(of);
   const title = route?.[1] ?? name ?? 'Not found';
   document.title = `${title} - agentcom-hub`;
   for (const link of document.querySelectorAll('header nav a')) {
@@ -44,6 +53,8 @@ async function show(announce) {
     else link.removeAttribute('aria-current');
   }
   if (announce) {
+    // What a dialog asks is about the view that is left.
+    for (const dialog of document.querySelectorAll('dialog[open]')) dialog.close();
     view.focus({ preventScroll: true });
     scrollTo(0, 0);
     say(title);

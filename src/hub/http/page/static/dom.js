@@ -12,6 +12,9 @@ export function clean(text, keep = '') {
   });
 }
 
+/** The attributes that are read by people. */
+const READ = ['title', 'aria-label'];
+
 /** An element. Of `props`, functions listen (`onclick`), `class` and the rest are attributes; null leaves one out. */
 export function h(tag, props, ...children) {
   const [name, ...classes] = tag.split('.');
@@ -21,7 +24,7 @@ export function h(tag, props, ...children) {
     if (value == null || value === false) continue;
     if (key.startsWith('on')) made.addEventListener(key.slice(2), value);
     else if (key === 'value' || key === 'checked') made[key] = value;
-    else made.setAttribute(key, value === true ? '' : value);
+    else made.setAttribute(key, value === true ? '' : READ.includes(key) ? clean(value) : value);
   }
   made.append(...nodes(children));
   return made;

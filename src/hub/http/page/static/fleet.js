@@ -77,6 +77,8 @@ export async function show(view, url, go) {
       may('restart') && h('a.button', { href: `/dashboard/rollouts/new?selector=${encodeURIComponent(who)}` }, 'Roll out \u2026'),
       picked.size > 0 && h('button', { type: 'button', 'data-clear': true, onclick: table.clear }, 'Clear'),
     );
+    // The address is that of the next view once this one is left.
+    if (!view.isConnected) return;
     const address = new URL(location.href);
     address.searchParams.delete('pick');
     for (const id of picked) address.searchParams.append('pick', id);

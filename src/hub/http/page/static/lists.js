@@ -31,6 +31,7 @@ async function list(view, url, go, { title, path, filters, columns, row, above }
     event.preventDefault();
     const asked = new URLSearchParams();
     for (const { name } of filters) if (form.elements[name]?.value) asked.set(name, form.elements[name].value);
+    if (find.value.trim()) asked.set('find', find.value.trim());
     go(`${url.pathname}${asked.size ? `?${asked}` : ''}`);
   };
   const form = h(
@@ -240,8 +241,8 @@ export const audit = (view, url, go) =>
     ],
     columns: [
       { head: 'When', cell: (it) => ago(it.at_ms) },
-      { head: 'Who', class: 'name', cell: (it) => [it.who, h('small', null, ` ${it.role ?? ''} ${it.via}`)] },
-      { head: 'What', cell: (it) => spoken(it.action) },
+      { head: 'Who', class: 'name', cell: (it) => [it.who, h('small.word', null, ` ${it.role ?? ''} ${it.via}`)] },
+      { head: 'What', class: 'word', cell: (it) => spoken(it.action) },
       { head: 'To', cell: (it) => it.target },
       { head: 'Why', class: 'wide', cell: (it) => [it.reason, it.selector && h('code', null, ` ${it.selector}`)] },
       { head: 'Change', cell: (it) => [it.old != null && `${told(it.old)} `, it.new != null && `\u2192 ${told(it.new)}`] },

@@ -4,7 +4,7 @@ import { count, fill, h } from './dom.js';
 import { STATUSES, histogram, state } from './parts.js';
 import { lastEventAt } from './stream.js';
 import { ago } from './time.js';
-import { troubles, underWay } from './trouble.js';
+import { troubles, underWay, value } from './trouble.js';
 
 const VERSIONS = 6;
 
@@ -48,7 +48,7 @@ export function overview(selector) {
       known.map((it) => filter(`status=${it}`, state(it), status.get(it))),
     );
     const found = [...by('version')].filter(([name]) => name).sort((a, b) => b[1] - a[1]);
-    const bars = found.slice(0, VERSIONS).map(([name, n]) => ({ name, n, href: show(`version=${name.replace(/[\\,]/g, '\\$&')}`) }));
+    const bars = found.slice(0, VERSIONS).map(([name, n]) => ({ name, n, href: show(`version=${value(name)}`) }));
     fill(versions, found.length > 1 && histogram('Versions', bars));
   }
 
@@ -71,13 +71,17 @@ export function nobody(agents, matching) {
     );
   }
   if (agents > 0) return null;
-  const lines = `agentcom-sidecar onboard --hub ${location.origin} NAME\nagentcom-sidecar check\npm2 start ecosystem.config.js`;
+  const lines = [`agentcom-sidecar onboard --hub ${location.origin} --name NAME`, 'agentcom-sidecar check', 'pm2 start ecosystem.config.js'];
   return h(
     'section.teach',
     null,
     h('h2', null, 'No agent is known yet'),
     h('p', null, 'On the machine of the first one:'),
-    h('pre', null, h('code', null, lines)),
+    h(
+      'pre',
+      null,
+      lines.map((line) => h('code', null, line)),
+    ),
     h('p.quiet', null, 'It appears here as soon as it connects.'),
   );
 }

@@ -122,9 +122,9 @@ export function histogram(label, rows) {
   );
 }
 
-/** Shows what went wrong in an element's place, and offers another try. */
+/** Shows what went wrong in an element's place, and offers another try, which is made by itself once the hub is back. */
 export function failed(element, error, retry) {
-  fill(element, h('p.refusal', { role: 'alert' }, error.message), retry && h('button', { type: 'button', onclick: retry }, 'Try again'));
+  fill(element, h('p.refusal', { role: 'alert' }, error.message), retry && h('button', { type: 'button', onclick: retry, 'data-retry': true }, 'Try again'));
 }
 
 /** A text that was written by others, whole and as it is. */

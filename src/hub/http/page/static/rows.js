@@ -38,7 +38,7 @@ const CELLS = {
     it.status === 'healthy'
       ? ['up ', ago(it.connected_at, 'coarse')]
       : [h('span', { title: why(it.why) }, spoken(it.why)), ' ', ago(it.since, true)],
-  version: (it) => it.version ?? '',
+  version: (it) => it.version && h('span', { title: it.version }, it.version),
   last: (it) =>
     it.last_restart && [
       h(
@@ -50,7 +50,7 @@ const CELLS = {
       ago(it.last_restart.at),
       it.last_restart.away_ms != null && h('small', null, ` gap ${took(it.last_restart.away_ms)}`),
     ],
-  labels: (it) => Object.entries(it.labels).map(([key, value]) => h('span.label', null, `${key}=${value}`)),
+  labels: (it) => Object.entries(it.labels).map(([key, value]) => h('span.label', { title: `${key}=${value}` }, `${key}=${value}`)),
 };
 
 /** What a cell says, but for the ages in it, which go on by themselves. */
@@ -79,7 +79,7 @@ export function agentTable(picked, onpick) {
       'tr',
       { 'data-row': true, 'data-agent': id },
       h('td.pick', null, pick),
-      h('th', { scope: 'row', class: 'name' }, agentLink(id)),
+      h('th', { scope: 'row', class: 'name', title: id }, agentLink(id)),
       COLUMNS.slice(2).map(([head, name]) => (cells[name] = h('td', { class: name, 'data-head': head }))),
     );
     return { element, cells, pick };

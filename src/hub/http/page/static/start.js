@@ -98,7 +98,9 @@ export async function show(view, url, go) {
   const same = h('div');
   const begin = h('button.main', { type: 'submit', disabled: true }, 'Start the rollout');
 
+  let turn = 0;
   const look = async () => {
+    const mine = ++turn;
     begin.disabled = true;
     refusal.textContent = '';
     try {
@@ -107,14 +109,22 @@ export async function show(view, url, go) {
         return (fill(outcome, h('p.quiet', null, 'Name a selector: what the rollout would do stands here then.')), fill(same));
       fill(same, h('p.quiet', null, 'The same as a command'), command(cli('rollout start', body.selector, parts)));
       const answer = await post('rollouts', { ...body, dry_run: true });
+      if (mine !== turn) return;
       fill(outcome, would(answer));
       begin.disabled = answer.would.waves.flat().length + answer.would.waiting.length === 0;
     } catch (error) {
+      if (mine !== turn) return;
       fill(outcome);
       refusal.textContent = error.message;
     }
   };
   const lookSoon = soon(look, 300);
+  /** What has been changed begins nothing before it is shown what it would do. */
+  const changed = () => {
+    turn += 1;
+    begin.disabled = true;
+    lookSoon();
+  };
 
   const submit = async (event) => {
     event.preventDefault();
@@ -135,7 +145,7 @@ export async function show(view, url, go) {
       'div.fields',
       null,
       FIELDS.map((field) =>
-        input(field.kind === 'selector' ? { ...field, value: url.searchParams.get('selector') ?? '' } : field, lookSoon),
+        input(field.kind === 'selector' ? { ...field, value: url.searchParams.get('selector') ?? '' } : field, changed),
       ),
     ),
     h('section', null, h('h2', null, 'What it would do'), outcome, refusal, same, h('div.actions', null, begin)),

@@ -1,6 +1,6 @@
 // What happens, from /api/v1/events, and whether it still arrives.
 
-import { open } from './api.js';
+import { Refused, open } from './api.js';
 import { soon } from './dom.js';
 import { stamp } from './time.js';
 
@@ -13,6 +13,7 @@ const HIDDEN_MS = 20_000;
 const listeners = new Set();
 let last = null;
 let lostAt = null;
+let lostBy = '';
 let interrupted = false;
 export let lastEventAt = null;
 
@@ -61,13 +62,14 @@ function show(state) {
   document.body.classList.toggle('stale', state === 'lost');
   banner.hidden = state !== 'lost';
   banner.textContent =
-    state === 'lost' ? `Not live since ${stamp(lostAt)}: the hub does not answer. What you see is of then; it is tried again.` : '';
+    state === 'lost' ? `Not live since ${stamp(lostAt)}: ${lostBy}. What you see is of then; it is tried again.` : '';
 }
 
 async function connection(opened) {
   const ended = new AbortController();
   let dead = setTimeout(() => ended.abort(), SILENCE_MS);
   let unseen = null;
+  lostBy = 'the hub does not answer';
   const look = () => {
     clearTimeout(unseen);
     if (document.hidden) unseen = setTimeout(() => ended.abort(), HIDDEN_MS);
@@ -77,12 +79,12 @@ async function connection(opened) {
   try {
     const headers = last == null ? {} : { 'last-event-id': last };
     const answer = await open('/api/v1/events', { headers, signal: ended.signal });
-    if (!answer.ok) return;
     lostAt = null;
     show('live');
     opened();
     // Without the number of an event to go on after, some may have been missed.
     if (interrupted && last == null) tell('missed', {});
+    if (interrupted) document.querySelectorAll('[data-retry]').forEach((again) => again.click());
     interrupted = false;
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ''; ;) {
@@ -94,8 +96,9 @@ async function connection(opened) {
       rest = blocks.pop();
       blocks.forEach(read);
     }
-  } catch {
+  } catch (error) {
     // Broken off: whoever called tries again.
+    if (error instanceof Refused && error.status) lostBy = error.message;
   } finally {
     clearTimeout(dead);
     clearTimeout(unseen);

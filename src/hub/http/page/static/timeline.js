@@ -2,7 +2,7 @@
 
 import { h } from './dom.js';
 import { spoken, why } from './parts.js';
-import { ago, took } from './time.js';
+import { ago, now, took } from './time.js';
 
 /** What is waited for before each step. */
 const SEGMENTS = {
@@ -26,7 +26,7 @@ export function segments(restart) {
     found.push({ step, name: SEGMENTS[step], ms: Math.max(0, at - before) });
     before = at;
   }
-  if (restart.open) found.push({ step: 'open', name: 'since then', ms: Math.max(0, Date.now() - before) });
+  if (restart.open) found.push({ step: 'open', name: 'since then', ms: Math.max(0, now() - before) });
   return found;
 }
 

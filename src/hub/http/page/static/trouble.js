@@ -19,10 +19,11 @@ const UNWELL = {
   task_silent: (n) => `${n === 1 ? 'has' : 'have'} a task without a sign of life`,
 };
 
-const escaped = (name) => name.replace(/[\\,]/g, '\\$&');
+/** A value as a selector has it: what would end it is escaped. */
+export const value = (text) => text.replace(text.trim() === text ? /[\\,]/g : /[\\,\s]/g, '\\$&');
 
 /** The selector of these agents. */
-export const selectorOf = (ids) => ids.map((id) => `id=${escaped(id)}`).join(',');
+export const selectorOf = (ids) => ids.map((id) => `id=${value(id)}`).join(',');
 
 function whereTo(those, otherwise) {
   if (those.length === 1) return `/dashboard/agents/${encodeURIComponent(those[0].agent_id)}`;
@@ -59,8 +60,15 @@ export function troubles(agents, rollouts) {
       'status=degraded',
     );
   }
-  const away = agents.filter((it) => it.status === 'offline' && at - it.away_since > AWAY_MS);
-  tell('bad', away, (n) => `${n === 1 ? 'is' : 'are'} away for more than ${took(AWAY_MS)}`, 'status=offline');
+  const away = agents.filter((it) => it.status === 'offline');
+  const isLong = (it) => at - it.away_since > AWAY_MS;
+  tell('bad', away.filter(isLong), (n) => `${n === 1 ? 'is' : 'are'} away for more than ${took(AWAY_MS)}`, 'status=offline');
+  tell(
+    'warn',
+    away.filter((it) => !isLong(it) && !it.restart),
+    `went away in the last ${took(AWAY_MS)}`,
+    'status=offline',
+  );
   tell(
     'warn',
     agents.filter((it) => it.drain.hub?.overdue),
