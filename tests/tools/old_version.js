@@ -128,7 +128,7 @@ function difference(then, now, place = '') {
   return Object.keys(then).map((key) => difference(then[key], now[key], `${place}/${key}`)).find(Boolean);
 }
 
-/** All that a hub shows of what it has stored. */
+/** All that a hub shows of what it has stored. (When a token was used last is noted with a delay, and asking is a use.) */
 async function shownBy(hub, agents) {
   const { tasks } = await hub.get('/api/tasks');
   return {
@@ -137,7 +137,7 @@ async function shownBy(hub, agents) {
     deadLetters: await hub.get('/api/tasks/dead-letter'),
     stats: await hub.get('/api/tasks/stats'),
     restarts: await Promise.all(agents.map(({ name }) => hub.restarts(name))),
-    tokens: await hub.get('/admin/tokens'),
+    tokens: JSON.parse(JSON.stringify(await hub.get('/admin/tokens'), (key, value) => (key === 'last_used_at' ? undefined : value))),
     repository: await hub.get('/api/config/default-repo'),
   };
 }

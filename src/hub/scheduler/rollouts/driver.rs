@@ -76,9 +76,7 @@ impl Active {
         let counts = rollout.state.is_going() && can_move && !rollout.awaits_promote();
         counts.then(|| since.saturating_add(rollout.plan.progress_ms()))
     }
-}
 
-impl Active {
     /// Moves every time.
     pub(super) fn move_by(&mut self, ms: i64) {
         let Self { ready: _, unavailable: _, rests_until, counts_from, due } = self;
