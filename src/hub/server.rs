@@ -15,19 +15,20 @@ use crate::common::http_host::WebOrigin;
 use crate::hub::actor::Actor;
 use crate::hub::backups::Backups;
 use crate::hub::clock::Clock;
+use crate::hub::connections::listener::{self, Bounds, Connections, Service};
+use crate::hub::connections::tls::certificate::{self, Certificate, TlsFiles};
+use crate::hub::connections::tls::handshake::Handshakes;
+use crate::hub::connections::websocket::TimeLimits;
+use crate::hub::connections::{accept, admin_socket, fd_limit};
+use crate::hub::healing_file;
 use crate::hub::healing_file::HealingFile;
+use crate::hub::http::browsers::own_pages::OwnPages;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::{self, Bounds, Connections, Service};
-use crate::hub::own_pages::OwnPages;
 use crate::hub::registration::{Changes, Registration};
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::{Store, StoreError, UnreadRecord, WithoutStore, make_private_dir};
-use crate::hub::tls::certificate::{self, Certificate, TlsFiles};
-use crate::hub::tls::handshake::Handshakes;
-use crate::hub::websocket::TimeLimits;
-use crate::hub::{accept, admin_socket, fd_limit, healing_file};
 
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::common::cli::finding::{self, Report};
 use crate::common::wall_clock::now_ms;
-use crate::hub::admin_socket;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Items, Place, value};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{age, text};
 use crate::hub::cli::show::output::Output;
 use crate::hub::cli::store::advice;
+use crate::hub::connections::admin_socket;
 use crate::hub::state::store::Store;
 
 /// A finding.

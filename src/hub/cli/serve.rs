@@ -14,14 +14,14 @@ use crate::common::signals::{handle_meaningless, hangups};
 use crate::hub::cli::client::{DEFAULT_DATA, Failure};
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
-use crate::hub::fd_limit;
+use crate::hub::connections::fd_limit;
+use crate::hub::connections::tls::certificate::TlsFiles;
 use crate::hub::healing_file::HealingFile;
-use crate::hub::public_url;
+use crate::hub::http::browsers::public_url;
 use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::server::{Options, ServeError, serve};
 use crate::hub::state::store::WithoutStore;
-use crate::hub::tls::certificate::TlsFiles;
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {

@@ -11,12 +11,12 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::common::http_host::Authority;
 use crate::hub::api_error::ApiError;
+use crate::hub::connections::listener::Origin;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::own_address::is_passed_on;
 use crate::hub::http::ready::reasons;
 use crate::hub::http::reply::{caller_of, unauthorized};
 use crate::hub::http::request::{App, Shared};
-use crate::hub::listener::Origin;
 use crate::hub::metrics::process::{ProcessFigures, disk_free};
 use crate::hub::metrics::{CONTENT_TYPE, Seen};
 use crate::hub::state::roles::Permission;

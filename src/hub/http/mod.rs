@@ -30,7 +30,7 @@
 
 mod admin;
 mod agents;
-mod browsers;
+pub mod browsers;
 pub mod credentials;
 mod lists;
 mod metrics;
@@ -58,18 +58,19 @@ use axum::{Extension, Router};
 use serde_json::json;
 
 use crate::hub::api_error::ApiError;
+use crate::hub::connections::listener::Origin;
+use crate::hub::connections::upgrade::Upgrade;
+use crate::hub::connections::websocket;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::not_offered::alternative_to;
 use crate::hub::http::reply::{Caller, MAX_BODY_BYTES, Proof, caller_of, read_body};
 pub use crate::hub::http::request::App;
 use crate::hub::http::request::{Body, Id, Reply, Shared, ok, path_id};
-use crate::hub::listener::Origin;
 use crate::hub::problem::{is_in_v1, or_problem};
+use crate::hub::random;
 use crate::hub::scheduler::restart::{Restart, RestartRequest};
 use crate::hub::scheduler::restart_ledger::MAX_DEADLINE_MS;
 use crate::hub::state::roles::Permission;
-use crate::hub::upgrade::Upgrade;
-use crate::hub::{random, websocket};
 use crate::protocol::JsonFields;
 use crate::protocol::schema::{Field, Kind, may};
 

@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::hub::acts::{Admission, NotRegistered};
 use crate::hub::api_error::ApiError;
+use crate::hub::connections::listener::Origin;
 use crate::hub::http::admin::not_issued_error;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::own_address::own_address;
 use crate::hub::http::reply::{Caller, caller_of, check_name, read_body};
 use crate::hub::http::request::{App, Body, Reply, Shared, created, required_text};
 use crate::hub::hub_state::HubState;
-use crate::hub::listener::Origin;
 use crate::hub::random;
 use crate::hub::registration::Registration;
 use crate::hub::state::audit::Author;

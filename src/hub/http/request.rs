@@ -20,13 +20,13 @@ use tokio_util::task::TaskTracker;
 use crate::hub::actor::Handle;
 use crate::hub::api_error::ApiError;
 use crate::hub::backups::Backups;
+use crate::hub::connections::listener::{Bounds, Connections};
+use crate::hub::connections::tls::certificate::Certificate;
+use crate::hub::connections::websocket::TimeLimits;
+use crate::hub::http::browsers::own_pages::OwnPages;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
-use crate::hub::listener::{Bounds, Connections};
-use crate::hub::own_pages::OwnPages;
 use crate::hub::registration::{Registration, RegistrationLimit};
-use crate::hub::tls::certificate::Certificate;
-use crate::hub::websocket::TimeLimits;
 use crate::protocol::JsonFields;
 
 /// The state that all routes share.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::hub::fd_limit;
+use crate::hub::connections::fd_limit;
 
 /// The figures of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use tokio::time::sleep;
 use crate::common::http_client::route::Transport;
 use crate::common::http_client::{AskError, ByteStream, exchange};
 use crate::common::private_socket;
-use crate::hub::admin_socket;
 use crate::hub::cli::client::args::Place;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
+use crate::hub::connections::admin_socket;
 use crate::hub::server::{OfflineHub, ServeError};
 use crate::hub::state::store::{Store, StoreError, WithoutStore, make_private_dir};
 

@@ -14,11 +14,11 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::common::fs::atomic_file::utc_stamp;
 use crate::hub::backups::{Backup, NoBackup};
+use crate::hub::connections::listener::Origin;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Proof, require};
 use crate::hub::http::request::{App, Shared};
 use crate::hub::http::wrong_method_error;
-use crate::hub::listener::Origin;
 use crate::hub::problem::Problem;
 use crate::hub::state::roles::Permission;
 

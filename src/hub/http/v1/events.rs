@@ -12,7 +12,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::hub::event_log::{self, Following};
+use crate::hub::actor::event_log::{self, Following};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, require};
 use crate::hub::http::request::{App, Shared};

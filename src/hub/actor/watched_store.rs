@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::common::steady_clock;
+use crate::hub::actor::pulse::Pulse;
 use crate::hub::metrics::recorder::Recorder;
-use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::view::View;
 use crate::hub::state::store::{StateChanges, Store, StoreError};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Creates a queue for at most `places` orders and `max_bytes`. One order is taken however large it is.
-pub(super) fn new<T>(places: usize, max_bytes: usize) -> (Sender<T>, Receiver<T>) {
+pub(in crate::hub) fn new<T>(places: usize, max_bytes: usize) -> (Sender<T>, Receiver<T>) {
     let state = State { queue: VecDeque::new(), places, bytes: 0, max_bytes, is_over: false, waiting: None };
     let shared = Arc::new(Mutex::new(state));
     (Sender(Arc::clone(&shared)), Receiver(shared))
@@ -19,7 +19,7 @@ pub struct Sender<T>(Arc<Mutex<State<T>>>);
 
 /// The end that takes orders out.
 #[derive(Debug)]
-pub(super) struct Receiver<T>(Arc<Mutex<State<T>>>);
+pub(in crate::hub) struct Receiver<T>(Arc<Mutex<State<T>>>);
 
 /// The queue is full, or nobody takes orders out of it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Receiver<T> {
     /// Waits for the next order; `None` when the sender is gone and the queue is empty. Can be cancelled without loss.
-    pub(super) async fn recv(&mut self) -> Option<T> {
+    pub(in crate::hub) async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| {
             let mut state = lock(&self.0);
             if let Some((order, bytes)) = state.queue.pop_front() {

@@ -10,7 +10,7 @@ const ALLOWED: &str = "`http://` or `https://`, a host, and its port where it is
 ///
 /// # Errors
 /// Returns a text with what was found and what is allowed. A password in the address is not quoted.
-pub(super) fn parse(text: &str) -> Result<WebOrigin, String> {
+pub(in crate::hub) fn parse(text: &str) -> Result<WebOrigin, String> {
     if text.contains('@') {
         return Err(format!("there are credentials in it; allowed: {ALLOWED}"));
     }

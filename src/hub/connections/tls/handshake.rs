@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::hub::guarded_stream::{Guarded, Meter};
-use crate::hub::tls::certificate::Certificate;
-use crate::hub::tls::stream::Stream;
+use crate::hub::connections::guarded_stream::{Guarded, Meter};
+use crate::hub::connections::tls::certificate::Certificate;
+use crate::hub::connections::tls::stream::Stream;
 
 /// The most that a peer may send before the handshake is over, in bytes. A greeting has less than 2 KiB; with a client's last
 /// word comes what follows it at once, up to a record of 16 KiB and a part of the next.
@@ -44,7 +44,7 @@ impl Handshakes {
 
     /// Speaks TLS on a stream, whose meter this is; `None` where that is not to be, or not within the limit. HTTP without TLS
     /// is answered with what to do.
-    pub(in crate::hub) async fn secure(
+    pub(in crate::hub::connections) async fn secure(
         &self,
         stream: Guarded,
         meter: &Meter,

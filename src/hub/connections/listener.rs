@@ -26,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::http_server;
-use crate::hub::accept::{self, Intake, Waiting};
 use crate::hub::api_error::ApiError;
-use crate::hub::connection_limit::{ConnectionLimit, Slot};
-use crate::hub::guarded_stream::{Guarded, Meter};
+use crate::hub::connections::accept::{self, Intake, Waiting};
+use crate::hub::connections::connection_limit::{ConnectionLimit, Slot};
+use crate::hub::connections::guarded_stream::{Guarded, Meter};
+use crate::hub::connections::tls::handshake::Handshakes;
+use crate::hub::connections::tls::stream::Stream;
 use crate::hub::problem::or_problem;
-use crate::hub::tls::handshake::Handshakes;
-use crate::hub::tls::stream::Stream;
 
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 64 << 10;

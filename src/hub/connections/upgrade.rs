@@ -10,21 +10,21 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
 
-use crate::hub::message_stream::MessageStream;
-use crate::hub::tls::stream::Stream;
+use crate::hub::connections::message_stream::MessageStream;
+use crate::hub::connections::tls::stream::Stream;
 
 /// What the protocol appends to the client's key.
 const PROTOCOL_ID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A request for a WebSocket that was accepted.
-pub(super) struct Upgrade(OnUpgrade);
+pub(in crate::hub) struct Upgrade(OnUpgrade);
 
 impl Upgrade {
     /// Accepts a request for a WebSocket, and returns the answer that must be given to it.
     ///
     /// # Errors
     /// Says what the request lacks.
-    pub(super) fn accept(request: &mut Request) -> Result<(Self, Response), &'static str> {
+    pub(in crate::hub) fn accept(request: &mut Request) -> Result<(Self, Response), &'static str> {
         if request.method() != Method::GET {
             return Err("Request method must be `GET`");
         }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::http_server;
-use crate::hub::connection_limit::ConnectionLimit;
+use crate::hub::connections::connection_limit::ConnectionLimit;
 
 /// The length of the kernel's queue that is asked for; it gives at most `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -69,7 +69,7 @@ impl Intake {
 ///
 /// # Errors
 /// Returns the system's error for the last address.
-pub(super) fn listen(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
+pub(in crate::hub) fn listen(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpListener> {
     let mut outcome = Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has no address"));
     for address in addresses {
         outcome = TcpListener::bind(address);

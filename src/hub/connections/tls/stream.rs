@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::hub::guarded_stream::Guarded;
+use crate::hub::connections::guarded_stream::Guarded;
 
 /// A stream with limits.
-pub(in crate::hub) enum Stream {
+pub(in crate::hub::connections) enum Stream {
     /// In the clear.
     Plain(Guarded),
     /// Over TLS. Boxed: it is many times as large, and a hub without TLS must not pay for it.

@@ -12,6 +12,10 @@
 //! 7. Stores what agents did by coming, going and reporting, a part at a time and when nothing else waits: nobody is
 //!    answered later for it, and a crash forgets the last few seconds of it.
 
+pub mod event_log;
+pub mod pulse;
+mod watched_store;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,14 +24,15 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::hub::actor::event_log::EventLog;
+use crate::hub::actor::pulse::Pulse;
+use crate::hub::actor::watched_store::WatchedStore;
 use crate::hub::clock::ClockMove;
-use crate::hub::event_log::EventLog;
+use crate::hub::connections::outbox;
 use crate::hub::hub_state::{HubState, IdentifyRefused, Revocation, Snapshot, WhyWorthless};
 use crate::hub::log_budget::LogBudget;
 use crate::hub::metrics::Metrics;
 use crate::hub::metrics::recorder::Recorder;
-use crate::hub::outbox;
-use crate::hub::pulse::Pulse;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::arrival::IdentityConflict;
 use crate::hub::scheduler::inventory::Flush;
@@ -37,7 +42,6 @@ use crate::hub::scheduler::task::Status;
 use crate::hub::scheduler::{Changes, Outgoing};
 use crate::hub::state::store::{AuditReader, StateChanges, Store, StoreError};
 use crate::hub::state::tokens::TokenHash;
-use crate::hub::watched_store::WatchedStore;
 use crate::protocol::{Identify, JsonText, SidecarFrame};
 
 /// The number of messages that the inbox holds; a sender waits while it is full.

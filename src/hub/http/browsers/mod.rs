@@ -2,6 +2,9 @@
 //! `Origin`. A page whose name was made to lead to this machine (DNS rebinding) is of the same origin for its browser, and
 //! shows itself by its `Host`: a name that is none of the hub's. Clients that are no browsers send no `Origin`, and a token.
 
+pub mod own_pages;
+pub(in crate::hub) mod public_url;
+
 use std::borrow::Cow;
 use std::sync::Mutex;
 
@@ -15,12 +18,12 @@ use crate::common::http_host::{Authority, WebOrigin};
 use crate::common::steady_clock::now_ms;
 use crate::common::text::{first_chars, on_one_line};
 use crate::hub::api_error::ApiError;
+use crate::hub::connections::listener::Origin;
+use crate::hub::http::browsers::own_pages::Host;
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, Proof, caller_of};
 use crate::hub::http::request::{App, Shared};
-use crate::hub::listener::Origin;
 use crate::hub::log_budget::{LogBudget, log_within};
-use crate::hub::own_pages::Host;
 use crate::hub::problem::or_problem;
 
 /// The longest host or origin that an error quotes, in characters.

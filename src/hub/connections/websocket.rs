@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::wall_clock::now_ms;
 use crate::hub::actor::{Handle, ToSocket};
-use crate::hub::listener::{Origin, TURN};
-use crate::hub::message_stream::{Message, MessageStream, ReadError};
+use crate::hub::connections::listener::{Origin, TURN};
+use crate::hub::connections::message_stream::{Message, MessageStream, ReadError};
+use crate::hub::connections::outbox;
+use crate::hub::connections::tls::stream::Stream;
+use crate::hub::connections::upgrade::Upgrade;
 use crate::hub::not_unicode;
-use crate::hub::outbox;
 use crate::hub::scheduler::agents::ConnId;
 use crate::hub::scheduler::inventory::close::Closing;
-use crate::hub::tls::stream::Stream;
-use crate::hub::upgrade::Upgrade;
 use crate::protocol::schema::{Incoming, read_frame};
 use crate::protocol::{HubError, HubFrame, Identify, JsonText, SidecarFrame, task_named_in};
 
@@ -51,7 +51,7 @@ pub struct TimeLimits {
 
 /// Serves one socket from the answer to its request on, until it closes or breaks, the peer is silent for too long, or the
 /// hub stops.
-pub(super) async fn serve(
+pub(in crate::hub) async fn serve(
     upgrade: Upgrade,
     conn: ConnId,
     actor: Handle,
