@@ -177,11 +177,16 @@ exports.rollout = async (stage, crowd) => {
   await stage.axe(page, 'a rollout');
   await page.click('header nav >> text=Fleet');
   await page.locator('.strip a', { hasText: 'halted: more targets failed than the rollout bears' }).click();
+  const sent = [];
+  page.on('request', (request) => request.method() === 'POST' && sent.push(request.url()));
   for (const act of ['retry failed', 'resume']) {
     await page.locator('.steps').getByRole('button', { name: act }).click();
-    await page.locator('dialog').getByRole('button', { name: act }).click();
+    // Twice at once, as a nervous hand does.
+    const twice = (button) => [0, 1].forEach(() => button.click());
+    await page.locator('dialog').getByRole('button', { name: act }).evaluate(twice);
     await page.locator('dialog').waitFor({ state: 'detached' });
   }
+  if (sent.length !== 2) throw new Error(`two acts were sent as ${sent.join(', ')}`);
   await page.locator('.standing', { hasText: 'each target has restarted' }).waitFor();
   await page.locator('tr', { hasText: 'roll-2' }).filter({ hasText: 'try 2' }).waitFor();
   await page.context().close();

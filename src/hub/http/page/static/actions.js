@@ -94,14 +94,39 @@ export function open(title, fillIn) {
   });
 }
 
+/**
+ * Fills a dialog with a form that acts, once: `perform` does it, then the dialog closes and `then` follows. What is refused is
+ * shown, and can be tried again.
+ */
+export function fillForm(dialog, close, { parts, label, perform, then }) {
+  const refusal = h('p.refusal', { role: 'alert' });
+  const go = h('button.main', { type: 'submit' }, label);
+  const submit = async (event) => {
+    event.preventDefault();
+    refusal.textContent = '';
+    go.disabled = true;
+    try {
+      await perform();
+    } catch (error) {
+      refusal.textContent = error.message;
+      go.disabled = false;
+      return;
+    }
+    close();
+    then();
+  };
+  const back = h('button', { type: 'button', onclick: close }, 'Back');
+  const form = h('form', { onsubmit: submit }, parts, refusal, h('div.actions', null, back, go));
+  dialog.append(form);
+  return { form, refusal, go };
+}
+
 /** Asks whether to act on a selection, and does. `done()` is called after it was. */
 export function act(kind, selector, done = () => {}) {
   const it = ACTS[kind];
   return open(it.title, (dialog, close) => {
     const whom = h('div.whom', { role: 'status' }, 'Asking the hub who is meant \u2026');
     const shown = h('div');
-    const refusal = h('p.refusal', { role: 'alert' });
-    const go = h('button.main', { type: 'submit', disabled: true }, it.title);
     let meant = [];
 
     const asked = () => {
@@ -152,31 +177,20 @@ export function act(kind, selector, done = () => {}) {
     };
     const lookSoon = soon(look, 250);
 
-    const submit = async (event) => {
-      event.preventDefault();
-      go.disabled = true;
-      try {
-        await post(it.path, asked().body);
-        close();
-        say(`${count(meant.length, 'agent')} ${it.done}`);
-        done();
-      } catch (error) {
-        refusal.textContent = error.message;
-        go.disabled = false;
-      }
-    };
-    const form = h(
-      'form',
-      { onsubmit: submit },
+    const parts = [
       h('p', null, it.about),
       whom,
       input({ name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later' }, lookSoon),
       it.fields.map((field) => input(field, lookSoon)),
       shown,
-      refusal,
-      h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Cancel'), go),
-    );
-    dialog.append(form);
+    ];
+    const perform = () => post(it.path, asked().body);
+    const then = () => {
+      say(`${count(meant.length, 'agent')} ${it.done}`);
+      done();
+    };
+    const { form, refusal, go } = fillForm(dialog, close, { parts, label: it.title, perform, then });
+    go.disabled = true;
     look();
   });
 }

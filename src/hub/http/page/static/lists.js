@@ -2,7 +2,7 @@
 
 import { get, post, segment } from './api.js';
 import { count, fill, h, may, say } from './dom.js';
-import { input, open } from './actions.js';
+import { fillForm, input, open } from './actions.js';
 import { agentLink, facts, failed, histogram, output, spoken, state, table } from './parts.js';
 import { ago, took } from './time.js';
 import { timeline } from './timeline.js';
@@ -108,27 +108,12 @@ async function task(view, id) {
   const acts = { queued: ['cancel'], assigned: ['cancel'], dead_letter: ['retry'] }[it.status] ?? [];
   const ask = (what) =>
     open(`${what === 'cancel' ? 'Cancel' : 'Retry'} this task`, (dialog, close) => {
-      const refusal = h('p.refusal', { role: 'alert' });
-      const submit = async (event) => {
-        event.preventDefault();
-        try {
-          await post(`tasks/${segment(id)}/${what}`, {});
-          close();
-          say(`${what}: done`);
-          await task(view, id);
-        } catch (error) {
-          refusal.textContent = error.message;
-        }
+      const perform = () => post(`tasks/${segment(id)}/${what}`, {});
+      const then = () => {
+        say(`${what}: done`);
+        task(view, id).catch((error) => failed(view, error));
       };
-      dialog.append(
-        h(
-          'form',
-          { onsubmit: submit },
-          h('p', null, h('code', null, id)),
-          refusal,
-          h('div.actions', null, h('button', { type: 'button', onclick: close }, 'Back'), h('button.main', { type: 'submit' }, what)),
-        ),
-      );
+      fillForm(dialog, close, { parts: h('p', null, h('code', null, id)), label: what, perform, then });
     });
   const history = [
     { head: 'When', cell: (entry) => ago(entry.timestamp) },

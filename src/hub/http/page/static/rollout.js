@@ -1,6 +1,6 @@
 // One rollout: how far it is, why it stopped and what to do about it, and each of its targets.
 
-import { input, open } from './actions.js';
+import { fillForm, input, open } from './actions.js';
 import { all, get, post, segment } from './api.js';
 import { count, fill, h, may, quoted, say } from './dom.js';
 import { agentLink, command, facts, failed, reason, spoken, state, table } from './parts.js';
@@ -32,7 +32,6 @@ function steps(it) {
 
 function ask(id, act, does, done) {
   return open(spoken(act.replace('-', ' ')), (dialog, close) => {
-    const refusal = h('p.refusal', { role: 'alert' });
     const shown = h('div');
     const reasonOf = () => form.elements.reason.value.trim();
     const show = () =>
@@ -41,32 +40,17 @@ function ask(id, act, does, done) {
         h('p.quiet', null, 'The same as a command'),
         command(['agentcom-hub rollout', act, id, ...(reasonOf() ? ['--reason', quoted(reasonOf())] : [])].join(' ')),
       );
-    const submit = async (event) => {
-      event.preventDefault();
-      try {
-        await post(`rollouts/${segment(id)}/${act}`, reasonOf() ? { reason: reasonOf() } : {});
-        close();
-        say(`${act}: done`);
-        done();
-      } catch (error) {
-        refusal.textContent = error.message;
-      }
-    };
-    const form = h(
-      'form',
-      { onsubmit: submit },
+    const parts = [
       h('p', null, h('code', null, id), `: ${does}.`),
       input({ name: 'reason', label: 'Reason', hint: 'for whoever looks at the audit later' }, show),
       shown,
-      refusal,
-      h(
-        'div.actions',
-        null,
-        h('button', { type: 'button', onclick: close }, 'Back'),
-        h('button.main', { type: 'submit' }, spoken(act.replace('-', ' '))),
-      ),
-    );
-    dialog.append(form);
+    ];
+    const perform = () => post(`rollouts/${segment(id)}/${act}`, reasonOf() ? { reason: reasonOf() } : {});
+    const then = () => {
+      say(`${act}: done`);
+      done();
+    };
+    const { form } = fillForm(dialog, close, { parts, label: spoken(act.replace('-', ' ')), perform, then });
     show();
   });
 }
