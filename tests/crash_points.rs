@@ -18,12 +18,18 @@ mod stage;
 mod stories;
 mod support;
 
+/// The least number of places in all stories together: with fewer, something is not tried any more.
+const PLACES_AT_LEAST: u32 = 1_000;
+
 #[test]
 fn every_crash_point_of_every_story_ends_well() {
     let binary = example_binary::build("agentcom-sidecar-crash-points", "crash-points");
     let report = enumerate::enumerate(&binary, &stories::chosen());
     eprint!("{report}");
     assert!(report.is_clean(), "{}", report.failures());
+    let is_whole = ["AGENTCOM_CRASH_STORY", "AGENTCOM_CRASH_AT"].iter().all(|only| std::env::var_os(only).is_none());
+    let places = report.places();
+    assert!(!is_whole || places >= PLACES_AT_LEAST, "{places} places were tried, fewer than {PLACES_AT_LEAST}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The hub's clock: one time, in ms since the epoch, that goes with the machine's monotonic clock and is moved to the wall
 //! clock when somebody sets that one. A move is an event for the state: whatever is measured in it is moved as far, so no
-//! wait gets shorter or longer (see "Time" in docs/architecture.md).
+//! wait gets shorter or longer (see "Time in the hub" in docs/architecture.md).
 
 #[cfg(test)]
 use std::sync::Arc;

@@ -61,6 +61,11 @@ impl Report {
         self.failures.is_empty() && self.lines.iter().all(all_but_a_few)
     }
 
+    /// How many places a sidecar was killed at, pairs left out.
+    pub(crate) fn places(&self) -> u32 {
+        self.lines.iter().map(|line| line.tried).sum()
+    }
+
     /// The first few, in full.
     pub(crate) fn failures(&self) -> String {
         format!("{} failures\n{}", self.failures.len(), self.failures[..self.failures.len().min(3)].join("\n\n"))

@@ -3,7 +3,7 @@
 A mistake is a patch on the pure core, with what it does, the exploration it shows in (`model::scopes`) and the property that
 catches it. Each function that a patch changes stands beside the original as `name__mN`, in a copy of the sources; the original
 calls the one whose number stands in the environment as MUTANT, as for the mutants. Fails when one is not caught, or by
-another property than it says. Prints the table of docs/verification.md.
+another property than it says. Prints each mistake with the property that caught it.
 """
 
 import concurrent.futures

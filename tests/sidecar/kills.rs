@@ -49,6 +49,11 @@ impl RandomBytes {
     }
 }
 
+/// How many kills there are in each run at this project's hub.
+const KILLS_AT_OUR_HUB: u64 = 200;
+/// The same at a legacy hub.
+const KILLS_AT_A_LEGACY_HUB: u64 = 60;
+
 fn kills(default: u64) -> u64 {
     std::env::var("AGENTCOM_KILLS").map_or(default, |count| count.parse().expect("AGENTCOM_KILLS is a number"))
 }
@@ -186,7 +191,7 @@ fn assert_woken_once(agents: &[Agent], task: &Value, kind: &str) {
 fn two_hundred_kills_at_our_hub() {
     const NAMES: [&str; 4] = [ALICE, "bob", "carol", "dave"];
     let mut dice = RandomBytes::new();
-    let kills = kills(200);
+    let kills = kills(KILLS_AT_OUR_HUB);
     // No task of these ends its agent, however often it is there when that is killed.
     let hub = Hub::start_with(&["--max-losses", "1000000"]);
     let agents = NAMES.map(|name| Agent::new(name, &hub.url(), &hub.register(name)));
@@ -235,7 +240,7 @@ fn two_hundred_kills_at_our_hub() {
 #[test]
 fn sixty_kills_at_an_existing_hub() {
     let mut dice = RandomBytes::new();
-    let kills = kills(60);
+    let kills = kills(KILLS_AT_A_LEGACY_HUB);
     let hub = LegacyHub::start_with(Options { rate_limits: false, hold_ms: 100, ..Options::default() });
     let agents = [Agent::new(ALICE, &hub.url(), &hub.register(ALICE))];
     let agent = &agents[0];

@@ -1,4 +1,6 @@
-//! Carries out the machine's effects, one after the other.
+//! Carries out the machine's effects, one after the other. Two of them are waited for, the write of the journal and that of
+//! a refused result: between its order and its outcome nothing that relies on it may go out. A disk that hangs holds the
+//! loop up; `status` shows for how long, and systemd's watchdog ends the process.
 
 use std::error::Error;
 use std::sync::Arc;
