@@ -167,8 +167,10 @@ fn figures() -> Vec<(&'static str, u64)> {
     let rollouts = explorations(|name| name.starts_with("rollout: "));
     assert_eq!(small.0 + large.0 + rollouts.0, explorations(|_| true).0, "an exploration of no group");
     let properties = text_of("src/machine/invariants/property.rs");
-    let is_numbered = |line: &&str| line.trim().strip_prefix("/// ").is_some_and(|text| text.starts_with(char::is_numeric));
-    let patches = entries("tests/mistakes").into_iter().filter(|path| path.extension().is_some_and(|end| end == "patch"));
+    let is_numbered =
+        |line: &&str| line.trim().strip_prefix("/// ").is_some_and(|text| text.starts_with(char::is_numeric));
+    let patches =
+        entries("tests/mistakes").into_iter().filter(|path| path.extension().is_some_and(|end| end == "patch"));
     vec![
         ("properties of the machine", count(properties.lines().filter(is_numbered))),
         ("random lives in each check of them", number_in("src/machine/tests/properties.rs", "const TRACES: u32 = ")),
@@ -198,7 +200,9 @@ fn figures() -> Vec<(&'static str, u64)> {
 /// The number as people read it: 4,475,318.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let place = |(index, digit): (usize, char)| if index > 0 && (digits.len() - index).is_multiple_of(3) { format!(",{digit}") } else { format!("{digit}") };
+    let place = |(index, digit): (usize, char)| {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) { format!(",{digit}") } else { format!("{digit}") }
+    };
     digits.chars().enumerate().map(place).collect()
 }
 
@@ -213,6 +217,9 @@ fn the_figures_are_those_of_the_code() {
         let page = format!("{before}| figure | number |\n|---|---|\n{real}\n\n{after}");
         fs::write(top().join(VERIFICATION), page).unwrap();
     } else {
-        assert_eq!(written, real, "`UPDATE_FIGURES=1 cargo test --test pages` writes these figures into {VERIFICATION}");
+        assert_eq!(
+            written, real,
+            "`UPDATE_FIGURES=1 cargo test --test pages` writes these figures into {VERIFICATION}"
+        );
     }
 }

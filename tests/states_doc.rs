@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 use agentcom::machine::invariants::Property;
 use agentcom::machine::{EventName, FromHubName, Phase, StageName, Wait, state_table};
-use strum::IntoEnumIterator;
+use agentcom::protocol::{HubFrame, SidecarFrame};
+use strum::{IntoEnumIterator, VariantNames};
 
 use scenario::story;
 
@@ -137,6 +138,15 @@ fn every_stage_has_a_row() {
 #[test]
 fn every_wait_has_a_row() {
     assert_eq!(rows("| wait |"), names::<Wait>());
+}
+
+#[test]
+fn every_frame_is_in_the_protocol() {
+    let page = include_str!("../docs/protocol.md");
+    for frame in SidecarFrame::VARIANTS.iter().chain(HubFrame::VARIANTS) {
+        let is_named = [format!("`{frame}`"), format!("`{frame} {{")].iter().any(|name| page.contains(name));
+        assert!(is_named, "docs/protocol.md lacks the frame {frame}");
+    }
 }
 
 /// The files of this repository that a text names in code or as the goal of a link, patterns left out.
