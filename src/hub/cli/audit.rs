@@ -26,7 +26,7 @@ pub(in crate::hub::cli) struct AuditArgs {
     /// Only what was done within this time, such as 90m, 24h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<u64>,
-    /// At most so many entries
+    /// At most this many entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), default_value_t = 1_000)]
     limit: u64,
     /// Print one JSON object a line

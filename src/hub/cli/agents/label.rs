@@ -12,7 +12,7 @@ use crate::hub::cli::show::output::Output;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct LabelArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all (one of this name is `id=all`)
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// `key=value` sets an operator's label, which wins over the agent's own; `key-` removes it
