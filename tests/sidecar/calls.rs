@@ -25,7 +25,9 @@ fn direct(hub: &Hub, machines: &mut [Machine; 2], direction: &str) {
         "two machines are set up" => machines.iter_mut().for_each(|machine| machine.switch_on(hub)),
         "the task is done" => is("/api/v1/tasks", "status", "completed"),
         "all restarts are over" => {
-            wait::until_true("no open restart", || hub.get("/api/v1/restarts?open=true").1["items"] == serde_json::json!([]));
+            wait::until_true("no open restart", || {
+                hub.get("/api/v1/restarts?open=true").1["items"] == serde_json::json!([])
+            });
             machines.iter().for_each(|machine| machine.wait(hub, "healthy"));
         }
         "the canary is through" => {
@@ -43,7 +45,8 @@ fn with_ids(line: &str, played: &str) -> String {
     for kind in ["task-", "rollout-"] {
         let id = |text: &str| {
             let found = text.rfind(kind).map(|at| &text[at..])?;
-            let end = found[kind.len()..].find(|c: char| !c.is_ascii_hexdigit()).map_or(found.len(), |end| kind.len() + end);
+            let end =
+                found[kind.len()..].find(|c: char| !c.is_ascii_hexdigit()).map_or(found.len(), |end| kind.len() + end);
             Some(found[..end].to_owned())
         };
         if let (Some(old), Some(new)) = (id(&line), id(played)) {
@@ -57,7 +60,8 @@ fn with_ids(line: &str, played: &str) -> String {
 fn type_in(hub: &Hub, token_file: &Path, api: &str, line: &str) -> String {
     assert!(line.starts_with("api "), "docs/api.md: {line}");
     // The events go on for ever.
-    let until = if line.contains("/events") { format!("--max-time 1 2>&- | head -n {EVENT_LINES}") } else { String::new() };
+    let until =
+        if line.contains("/events") { format!("--max-time 1 2>&- | head -n {EVENT_LINES}") } else { String::new() };
     let mut command = Command::new("bash");
     command.arg("-c").arg(format!("{api}\n{line} {until}"));
     command.env("HUB", format!("http://{}", hub.address())).env("TOKEN_FILE", token_file);
@@ -81,11 +85,8 @@ fn laid_out(json: &str, indent: usize) -> String {
         return json.to_owned();
     }
     let (open, close) = (&json[..1], &json[json.len() - 1..]);
-    let in_one_line: Vec<String> = members
-        .iter()
-        .map(|member| split(member, open))
-        .map(|(key, value)| key + &laid_out(&value, 0))
-        .collect();
+    let in_one_line: Vec<String> =
+        members.iter().map(|member| split(member, open)).map(|(key, value)| key + &laid_out(&value, 0)).collect();
     let whole = format!("{open}{}{close}", in_one_line.join(", "));
     if indent + whole.len() <= WIDTH && !whole.contains('\n') {
         return whole;
