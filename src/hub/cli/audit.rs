@@ -20,7 +20,7 @@ pub(in crate::hub::cli) struct AuditArgs {
     /// Only acts of this kind, such as restart_commanded or token_revoked
     #[arg(long, value_name = "ACTION", value_parser = parse_action)]
     action: Option<Action>,
-    /// Only what was done to this agent, task, invitation or setting
+    /// Only what was done to this agent, task, rollout, invitation or setting
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Only what was done within this time, such as 90m, 24h or 7d

@@ -37,8 +37,6 @@ pub(super) struct ServeArgs {
     /// The least severe level that is logged: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
-    #[command(flatten)]
-    timing: TimingArgs,
     /// Who may register an agent: anyone who reaches the hub (open), or only admins and who has an invitation (invite; closed,
     /// where a refusal does not mention invitations) [default: open; from the next version on, invite unless --listen is a
     /// loopback address]
@@ -57,6 +55,8 @@ pub(super) struct ServeArgs {
     /// The file of the healing rules; read again when it changes, and on SIGHUP
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
+    #[command(flatten)]
+    timing: TimingArgs,
     #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]

@@ -18,7 +18,7 @@ pub(in crate::hub::cli) struct LabelArgs {
     /// `key=value` sets an operator's label, which wins over the agent's own; `key-` removes it
     #[arg(value_name = "KEY=VALUE|KEY-", required = true, value_parser = parse)]
     labels: Vec<(String, Option<String>)>,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

@@ -19,7 +19,7 @@ pub(in crate::hub::cli) struct DrainArgs {
     /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents' pages and the audit
+    /// The reason, as `agent NAME` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// End the drain after this time, such as 90m or 2h; without it, the drain lasts until `resume`
@@ -46,7 +46,7 @@ pub(in crate::hub::cli) struct ResumeArgs {
     /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

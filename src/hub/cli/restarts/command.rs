@@ -18,7 +18,7 @@ pub(in crate::hub::cli) struct RestartArgs {
     /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents, the ledger and the audit
+    /// The reason, as agents, `restarts` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// How long a running task may delay the restart, such as 90s or 10m [default: the hub's --restart-deadline-ms]
@@ -27,7 +27,7 @@ pub(in crate::hub::cli) struct RestartArgs {
     /// Do not wait for running tasks: they go on after the restart
     #[arg(long)]
     force: bool,
-    /// Change nothing; print which agents are meant
+    /// Change nothing; print which agents match
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     /// Wait until each restart has ended; exits with 1 if one did not end as back, or an agent was skipped
@@ -97,5 +97,5 @@ fn table(answer: &Value) -> String {
         table.row([text(&agent["agent_id"]), format!("skipped: {}", text(&agent["detail"])), text(&Value::Null)]);
     }
     let (meant, skipped) = (text(&answer["matched"]), answer["skipped"].as_array().map_or(0, Vec::len));
-    format!("{}agents that are meant: {meant}, skipped: {skipped}\n", table.render(terminal::columns()))
+    format!("{}matched: {meant}, skipped: {skipped}\n", table.render(terminal::columns()))
 }

@@ -76,7 +76,7 @@ pub(in crate::hub::cli) struct ActArgs {
     /// The rollout's id
     #[arg(value_name = "ID")]
     id: String,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

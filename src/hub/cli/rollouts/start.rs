@@ -27,7 +27,7 @@ pub(in crate::hub::cli) struct StartArgs {
     /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=healthy`, or all (an agent of that name is `id=all`). They are found once, at the start
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents, the ledger and the audit
+    /// The reason, as agents, `restarts` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Change nothing; print which agents would be restarted in which wave, and which would not
