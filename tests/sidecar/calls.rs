@@ -13,7 +13,7 @@ use crate::week::{Machine, form};
 const WIDTH: usize = 110;
 
 /// What a request for the events prints at most, in lines: those of the first events, which come in one order.
-const EVENT_LINES: usize = 19;
+const EVENT_LINES: usize = 18;
 
 /// Does what a stage direction says.
 fn direct(hub: &Hub, machines: &mut [Machine; 2], direction: &str) {
