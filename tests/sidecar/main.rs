@@ -4,6 +4,7 @@
 mod support;
 
 mod absences;
+mod calls;
 mod check;
 mod crash;
 mod depth;

@@ -29,7 +29,7 @@ const RULES: &str = "healing.json";
 const MISSING_LIBRARY: &[u8] = b"#!/bin/sh\necho 'libfleet.so.2: no such file' >&2; exit 127\n";
 
 /// One machine: an agent's sidecar, and what starts it again when it ends.
-struct Machine {
+pub(crate) struct Machine {
     agent: Arc<Agent>,
     has_power: Arc<AtomicBool>,
     running: Arc<Mutex<Option<Running>>>,
@@ -37,7 +37,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(hub: &Hub, name: &str, labels: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(hub: &Hub, name: &str, labels: &[(&str, &str)]) -> Self {
         let agent = Agent::new(name, &hub.url(), &hub.register(name));
         agent.configure("labels", labels.iter().copied().collect());
         agent.configure("reconnect_min_ms", json!(20));
@@ -48,7 +48,7 @@ impl Machine {
         Self { agent: Arc::new(agent), has_power, running, supervisor: None }
     }
 
-    fn switch_on(&mut self, hub: &Hub) {
+    pub(crate) fn switch_on(&mut self, hub: &Hub) {
         self.has_power.store(true, Ordering::SeqCst);
         let (agent, has_power, slot) = (self.agent.clone(), self.has_power.clone(), self.running.clone());
         *slot.lock().unwrap() = Some(agent.start_supervised());
@@ -84,7 +84,7 @@ impl Machine {
         self.wait(hub, "offline");
     }
 
-    fn wait(&self, hub: &Hub, status: &str) {
+    pub(crate) fn wait(&self, hub: &Hub, status: &str) {
         let path = format!("/api/v1/agents/{}", self.agent.id());
         wait::until_true(&format!("{} to be {status}", self.agent.id()), || hub.get(&path).1["status"] == status);
     }
@@ -131,7 +131,7 @@ impl Stage {
             }
             "gpu-2 loses its power" => self.gpu_2.lose_power(&self.hub),
             "a task is submitted for gpu-2" => {
-                self.hub.submit_with(json!({"description": "run=0 render the trailer", "assign_to": "gpu-2"}));
+                self.hub.submit_with(json!({"description": "render the trailer", "assign_to": "gpu-2"}));
             }
             "gpu-2 has its power again" => {
                 self.gpu_2.switch_on(&self.hub);
@@ -148,7 +148,7 @@ impl Stage {
             }
             "the library is on gpu-1" => self.gpu_1.upgrade_to(&self.new_version()),
             "a task fails for good" => {
-                let body = json!({"description": "run=0 fail", "assign_to": "cpu-1", "max_retries": 1});
+                let body = json!({"description": "fail", "assign_to": "cpu-1", "max_retries": 1});
                 let task = self.hub.submit_with(body);
                 self.hub.wait_task(&task, "dead_letter");
             }
@@ -256,7 +256,7 @@ fn settled(text: &str) -> String {
 }
 
 /// The text without what differs from run to run: numbers, ids, and the width of what holds them.
-fn form(text: &str) -> String {
+pub(crate) fn form(text: &str) -> String {
     let word = |word: &str| {
         let is_id = |part: &str| part.len() >= 8 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
         let parts: Vec<String> = word

@@ -20,13 +20,13 @@ pub(in crate::hub::cli) struct AuditArgs {
     /// Only acts of this kind, such as restart_commanded or token_revoked
     #[arg(long, value_name = "ACTION", value_parser = parse_action)]
     action: Option<Action>,
-    /// Only what was done to this agent, task, invitation or setting
+    /// Only what was done to this agent, task, rollout, invitation or setting
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Only what was done within this time, such as 90m, 24h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<u64>,
-    /// At most so many entries
+    /// At most this many entries
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), default_value_t = 1_000)]
     limit: u64,
     /// Print one JSON object a line

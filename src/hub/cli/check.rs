@@ -121,7 +121,7 @@ fn caller(me: &Value) -> Vec<Finding> {
     let via = match me["via"].as_str() {
         Some("offline") => {
             let found = "no hub runs on this data folder; what follows is what its store says";
-            Finding::warning("hub", found).then("start it: agentcom-hub serve, or pm2")
+            Finding::warning("hub", found).then("start it: agentcom-hub serve, or under its supervisor")
         }
         Some("socket") => Finding::ok("hub", "it answers at its own socket"),
         Some(_) | None => Finding::ok("hub", "it answers, and knows the token"),
@@ -142,9 +142,9 @@ fn caller(me: &Value) -> Vec<Finding> {
 /// Returns who may register agents, where a hub runs and says so: an older one does not.
 fn registration(me: &Value) -> Option<Finding> {
     let who = match me["registration"].as_str().filter(|_| me["via"] != "offline")? {
-        "open" => "open: anyone who reaches the hub (--registration)",
-        "invite" => "by invitation",
-        "closed" => "closed, but for invitations",
+        "open" => "open: anyone who reaches the hub may register (--registration)",
+        "invite" => "by invitation or by an admin",
+        "closed" => "closed: only by invitation or by an admin",
         other => other,
     };
     Some(Finding::ok("registration", who))
@@ -158,11 +158,11 @@ async fn ready(client: &mut Client) -> Option<Finding> {
     };
     match status {
         404 => None,
-        200 => Some(Finding::ok("ready", "it says that it does its work")),
+        200 => Some(Finding::ok("ready", "it does its work")),
         _ => {
             let reasons = answer["reasons"].as_array().into_iter().flatten().map(|reason| text(&reason["detail"]));
             let reasons: Vec<String> = reasons.collect();
-            let found = format!("it says that it does not do its work (HTTP {status}): {}", some(&reasons));
+            let found = format!("it does not do its work (HTTP {status}): {}", some(&reasons));
             Some(Finding::problem("ready", found, ExitCode::Busy).then("look at the hub's log and its disk"))
         }
     }
@@ -246,7 +246,7 @@ async fn tasks(client: &mut Client) -> Vec<Finding> {
     match of("dead_letter").await {
         Ok(dead) if dead.raw.is_empty() => findings.push(Finding::ok("tasks", "there are no dead letters")),
         Ok(dead) => findings.push(
-            Finding::warning("tasks", format!("{} dead letters", count(&dead)))
+            Finding::warning("tasks", format!("dead letters: {}", count(&dead)))
                 .then("agentcom-hub tasks --status dead_letter; agentcom-hub retry ID, or cancel ID"),
         ),
         Err(failure) => return vec![unknown("tasks", failure)],

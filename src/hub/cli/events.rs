@@ -23,7 +23,7 @@ pub(in crate::hub::cli) struct EventsArgs {
     /// Only events of this kind: task, restart, rollout, agent, drain or healing; may be repeated
     #[arg(long, value_name = "KIND", value_parser = ["task", "restart", "rollout", "agent", "drain", "healing"])]
     kind: Vec<String>,
-    /// Stop after this time, such as 90s or 2h, and end with 124
+    /// Stop after this time, such as 90s or 2h, and exit with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<u64>,
     /// Print one JSON object a line: event, id, data

@@ -50,30 +50,31 @@ impl ExitCode {
     pub(super) const fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
-                "done; `serve`: stopped as told; `task --follow`: completed; `rollout watch`: each target has restarted"
+                "done; `serve`: stopped by a signal; `--follow`: completed; `--wait`: all are back, or hold no task; `rollout watch`: \
+                 every agent has restarted"
             }
             Self::No => {
                 "there is no such agent, task, rollout, token or invitation; what was asked for is not possible in its state; \
-                 `--wait`, `--follow`, `rollout watch`: it did not end well, needs somebody, or an agent was skipped"
+                 no agent matched, or (except `restart` without --wait) one was skipped; `--wait`, `--follow`, `rollout watch`: it did not end well, or waits \
+                 for an operator"
             }
-            Self::Usage => "the command line is wrong, also by the hub's judgement (a selector, a value)",
+            Self::Usage => "the command line is wrong; also where the hub refuses a value, such as a selector",
             Self::Unread => {
-                "`store check`: the store holds records that cannot be read; `restore`: the file holds no store"
+                "`store check`, `check`: the store holds records that cannot be read; `restore`: the file holds no store"
             }
-            Self::Unavailable => {
-                "`serve`: the address is taken; else: no hub is reached there; `check`: it found a problem"
-            }
-            Self::Internal => "a bug, or the hub is of a version that does not know what was asked",
+            Self::Unavailable => "no hub is reached there; `serve`: the address is taken",
+            Self::Internal => "a bug, or a hub of a version that does not know the request",
             Self::NoResources => "no threads or files are left",
             Self::Disk => {
-                "the disk failed while running or writing, or stdout cannot be written; `serve`: the store was taken away"
+                "a disk failed, or stdout cannot be written; `serve`: the store was removed, moved or replaced"
             }
             Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",
             Self::Unusable => {
-                "the data folder (without a store, or with a damaged one), the address, the certificate or its key, the token file or --out's file cannot be used"
+                "the data folder has no store or a damaged one; or the address, the certificate or its key, the token file, the rules or \
+                 --out's file cannot be used"
             }
-            Self::TimedOut => "the time of --timeout passed; what was asked for goes on",
+            Self::TimedOut => "the time of --timeout passed; what the hub was asked for goes on",
             Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",
             Self::Terminated => "SIGTERM; what the hub was asked for goes on",
         }

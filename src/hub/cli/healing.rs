@@ -16,11 +16,11 @@ use crate::hub::healing_file;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::hub::cli) enum HealingAction {
-    /// Show the rules that are in force: which agents match each, and what it did last (as without a word)
+    /// Show the rules in force: which agents match each, and what it did last (as `healing` alone does)
     Status(StatusArgs),
-    /// Check a file of rules, without a hub
+    /// Check a file of rules; needs no hub
     Check {
-        /// The file
+        /// The file of rules
         file: PathBuf,
     },
 }

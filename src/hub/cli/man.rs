@@ -12,24 +12,24 @@ use crate::hub::cli::show::output::{fail, print};
 
 /// The environment variables that the commands read, with their meanings. Those of `serve` stand with its options.
 const ENVIRONMENT: [(&str, &str); 8] = [
-    (DATA_VARIABLE, "the folder of the hub's store, where neither --data nor --hub is given"),
-    (URL_VARIABLE, "the hub's address, where neither --data nor --hub is given"),
-    (TOKEN_FILE_VARIABLE, "the file with the token for it, where --token-file is not given"),
-    (CA_FILE_VARIABLE, "the file with the authorities for it, where --ca-file is not given"),
-    ("COLUMNS", "how wide a table may be, where it is not the terminal's width; without either nothing is cut"),
-    ("SSL_CERT_FILE", "the authorities that an https:// hub's certificate is checked against, where not the machine's"),
+    (DATA_VARIABLE, "the folder of the hub's store, if neither --data nor --hub is given"),
+    (URL_VARIABLE, "the hub's address, if neither --data nor --hub is given"),
+    (TOKEN_FILE_VARIABLE, "the file with the token for it, if --token-file is not given"),
+    (CA_FILE_VARIABLE, "the file with the certificate authorities for it, if --ca-file is not given"),
+    ("COLUMNS", "the width of tables, in place of the terminal's; without either, nothing is cut"),
+    ("SSL_CERT_FILE", "the authorities for an https:// hub's certificate, in place of the machine's"),
     (
         "HTTPS_PROXY",
-        "the proxy to a hub whose address asks for TLS; HTTP_PROXY: to any other; ALL_PROXY: to both; or lower case",
+        "the proxy to a hub at https://; HTTP_PROXY: to one at http://; ALL_PROXY: to both; lower case works too",
     ),
-    ("NO_PROXY", "the hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
+    ("NO_PROXY", "hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
 ];
 
 /// The hub's files, in its data folder, with their meanings.
 const FILES: [(&str, &str); 3] = [
     ("hub.redb", "the store: tasks, agents, restarts, tokens' hashes, the audit; mode 0600"),
-    ("hub.redb.made", "says that there is a store: where hub.redb is gone, no hub begins with an empty one"),
-    ("hub.sock", "the running hub's own socket: whoever may open it (its user: mode 0600) is an admin"),
+    ("hub.redb.made", "marks that there was a store: if hub.redb is gone, the hub does not start with an empty one"),
+    ("hub.sock", "the running hub's socket for commands: whoever may open it (mode 0600) is an admin"),
 ];
 
 /// Returns the list of exit codes with their meanings.
@@ -45,7 +45,7 @@ pub(super) fn after_help() -> String {
         exit_codes(),
         environment.to_help("Environment", 24),
         files.to_help("Files", 24),
-        "Documentation: docs/hub.md, docs/operating.md".to_owned(),
+        "Documentation: docs/README.md".to_owned(),
     ]
     .join("\n\n")
 }

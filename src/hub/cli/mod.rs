@@ -59,18 +59,18 @@ pub struct Cli {
 enum Command {
     /// Run the hub until SIGINT or SIGTERM
     Serve(ServeArgs),
-    /// List the agents that are known: how each does, since when, and why
+    /// List all known agents: the status of each, since when, and why
     #[command(after_long_help = "\
 Examples:
   agentcom-hub agents --away                         which are away, since when, and why
   agentcom-hub agents label.pool=gpu,status=degraded
   agentcom-hub agents --json | jq -r '.[] | select(.restarts.unplanned > 3) | .agent_id'")]
     Agents(AgentsArgs),
-    /// Tell everything about one agent, in words: how it does and why, its task, its restarts, its labels
+    /// Show everything about one agent: its status and why, its task, its restarts, its labels
     Agent(AgentArgs),
     /// List tasks, by priority and order of submission
     Tasks(TasksArgs),
-    /// Show one task and what happened to it, or follow it until it has ended
+    /// Show one task and its history, or follow it until it has ended
     #[command(after_long_help = "\
 Examples:
   agentcom-hub task task-0123456789abcdef --follow --timeout 2h")]
@@ -83,40 +83,40 @@ Examples:
     Submit(SubmitArgs),
     /// Cancel a task that has not ended
     Cancel(ChangeArgs),
-    /// Queue a dead letter again, with all its tries
+    /// Queue a dead letter again, with all its retries
     Retry(ChangeArgs),
-    /// Restart agents once their tasks have ended
+    /// Restart agents; each one finishes its task first
     #[command(after_long_help = "\
 Examples:
   agentcom-hub restart my-agent --reason upgrade --wait
   agentcom-hub restart label.pool=gpu --dry-run
   agentcom-hub restart all --deadline 10m --wait --timeout 1h && echo all are back")]
     Restart(RestartArgs),
-    /// List the commanded restarts, the newest first: of whom, by whom, why, and how each went
+    /// List the commanded restarts, newest first: agent, state, who commanded it, and why
     #[command(after_long_help = "\
 Examples:
   agentcom-hub restarts --agent my-agent --since 24h     why did it restart last night?
   agentcom-hub restarts --state overdue")]
     Restarts(RestartsArgs),
-    /// Restart many agents, a few at a time, and know which failed: start, watch, stop and mend rollouts
+    /// Restart many agents, a few at a time: start, watch, stop and continue rollouts
     #[command(after_long_help = "\
 Examples:
   agentcom-hub rollout start label.pool=gpu --canary 1 --dry-run
   agentcom-hub rollout start label.pool=gpu --canary 1 --max-unavailable 5% --reason 'driver 7' --watch
-  agentcom-hub rollout status                            which there are, how each is, and why")]
+  agentcom-hub rollout status                            all rollouts, with the state of each and why")]
     Rollout {
         #[command(subcommand)]
         action: RolloutAction,
     },
-    /// Give agents no new task; what they hold goes on
+    /// Give agents no new task; the tasks that they hold go on
     #[command(after_long_help = "\
 Examples:
   agentcom-hub drain my-agent --reason 'new disk' --until 2h
-  agentcom-hub drain label.site=berlin --deadline 30m --wait && echo the site is free")]
+  agentcom-hub drain label.site=berlin --deadline 30m --wait && echo no task is left in Berlin")]
     Drain(DrainArgs),
     /// Let agents that were drained from the hub take tasks again
     Resume(ResumeArgs),
-    /// Show what the healing rules found and did, or check a file of them
+    /// Show what the healing rules found and did, or check a file of rules
     #[command(
         args_conflicts_with_subcommands = true,
         after_long_help = "\
@@ -130,14 +130,14 @@ Examples:
         #[command(flatten)]
         status: StatusArgs,
     },
-    /// Print what happens to tasks, restarts, rollouts, agents and drains, and what healing rules do, as it happens
+    /// Print events as they happen: of tasks, restarts, rollouts, agents, drains and healing rules
     Events(EventsArgs),
-    /// Set and remove labels of agents
+    /// Set or remove labels of agents
     #[command(after_long_help = "\
 Examples:
   agentcom-hub label my-agent pool=gpu canary-       sets one, removes another")]
     Label(LabelArgs),
-    /// Print a new token for NAME, as the last word on stdout, or write it to a file; list tokens, or revoke them
+    /// Make a token for NAME: printed as the last word on stdout, or written to a file; or list or revoke tokens
     #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Token {
         #[command(subcommand)]
@@ -145,8 +145,8 @@ Examples:
         #[command(flatten)]
         new: NewToken,
     },
-    /// Print the code of a new invitation, as the last word on stdout: with it an agent registers where it otherwise
-    /// could not
+    /// Make an invitation, with which a new agent may register: its code is the last word on stdout; or list or revoke
+    /// invitations
     #[command(args_conflicts_with_subcommands = true)]
     Invite {
         #[command(subcommand)]
@@ -154,26 +154,26 @@ Examples:
         #[command(flatten)]
         new: NewInvitation,
     },
-    /// Print who did what to what, and why, the newest first
+    /// Print the audit, newest first: who did what to what, and why
     Audit(AuditArgs),
     /// Check the hub's store
     Store {
         #[command(subcommand)]
         action: StoreAction,
     },
-    /// Copy everything that a hub stores to a file, also while it runs
+    /// Copy everything that a hub stores into a file; the hub may run meanwhile
     #[command(after_long_help = "\
 Examples:
   agentcom-hub backup --out /var/backups/hub.redb --force
   agentcom-hub backup --out hub.redb --hub https://hub.example --token-file admin-token")]
     Backup(BackupArgs),
-    /// Make a backup the store of a data folder that no hub uses. The store that was there is kept under another name
+    /// Replace the store of a data folder that no hub uses by a backup; the old store is kept under another name
     Restore(RestoreArgs),
-    /// Check a hub: whether it is reached and ready, what it holds that is wrong, and what to do about each
+    /// Check a hub: find what is wrong with it, and say what to do
     ///
-    /// It changes nothing. It ends with 0 when there is no problem (warnings are none), else with the code of the first one.
+    /// It changes nothing. It exits with 0 if it finds no problem (a warning is none), else with the code of the first problem.
     Check(CheckArgs),
-    /// Print the completions of a shell
+    /// Print the completion script for a shell
     #[command(after_long_help = "\
 Examples:
   agentcom-hub completions bash > /etc/bash_completion.d/agentcom-hub
@@ -182,7 +182,7 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page: all of it, or one command's
+    /// Print the manual page of all commands, or of one
     #[command(after_long_help = "\
 Examples:
   agentcom-hub man | man -l -

@@ -28,33 +28,35 @@ pub(super) struct ServeArgs {
     /// Where to listen; port 0 takes any free one and logs it
     #[arg(long, value_name = "ADDRESS:PORT", env = "AGENTCOM_HUB_LISTEN", default_value = "127.0.0.1:4000")]
     listen: String,
-    /// The folder of the hub's store; created, with an empty store, if there was none before
+    /// The folder of the hub's store; both are created if there is none
     #[arg(long, value_name = "DIR", env = "AGENTCOM_HUB_DATA", default_value = DEFAULT_DATA)]
     data: PathBuf,
-    /// Make no store where the folder holds none, for a folder on a volume that may not be mounted: `token NAME --init` makes it
+    /// Do not start where the folder holds no store, for example because its volume is not mounted: `token NAME --init` makes one
     #[arg(long, env = "AGENTCOM_HUB_NO_INIT")]
     no_init: bool,
     /// The least severe level that is logged: error, warning, info, debug or trace
     #[arg(long, value_name = "LEVEL", env = "AGENTCOM_HUB_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     log_level: LogLevel,
-    #[command(flatten)]
-    timing: TimingArgs,
-    /// Who may register agents: anyone who reaches the hub (open), who has an invitation (invite), or the same without
-    /// telling others so (closed); open by default, which will be invite where other machines reach the hub
+    /// Who may register an agent: anyone who reaches the hub (open), or only admins and who has an invitation (invite; closed,
+    /// where a refusal does not mention invitations) [default: open; from the next version on, invite unless --listen is a
+    /// loopback address]
     #[arg(long, value_name = "WHO", env = "AGENTCOM_HUB_REGISTRATION", value_parser = registration)]
     registration: Option<Registration>,
     /// The same as --registration closed
     #[arg(long, env = "AGENTCOM_HUB_CLOSED_REGISTRATION")]
     closed_registration: bool,
-    /// Let anyone who reaches the hub read /metrics; without it, clients on other machines need a token
+    /// Let anyone who reaches the hub read /metrics without a token; without this option, only clients on this machine may
     #[arg(long, env = "AGENTCOM_HUB_PUBLIC_METRICS")]
     public_metrics: bool,
-    /// Where people open the hub in a browser, if a proxy or a name leads to it; web pages of other addresses are refused
+    /// The address at which people and agents reach the hub, where a proxy or a DNS name leads to it; web pages of other
+    /// addresses are refused
     #[arg(long, value_name = "URL", env = "AGENTCOM_HUB_PUBLIC_URL")]
     public_url: Option<String>,
     /// The file of the healing rules; read again when it changes, and on SIGHUP
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_HEALING")]
     healing: Option<PathBuf>,
+    #[command(flatten)]
+    timing: TimingArgs,
     #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
@@ -65,10 +67,10 @@ pub(super) struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "TLS")]
 struct TlsArgs {
-    /// Speak TLS with this certificate (PEM, those that signed it after it); read again on SIGHUP
+    /// Speak TLS with this certificate (PEM, followed by its intermediate certificates); read again on SIGHUP
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// The private key of that certificate (PEM, without a passphrase), readable by its owner alone
+    /// The private key of that certificate (PEM, no passphrase), readable by its owner alone
     #[arg(long, value_name = "FILE", env = "AGENTCOM_HUB_TLS_KEY", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
@@ -93,10 +95,10 @@ struct BoundArgs {
     /// Forget the oldest finished tasks when all of them exceed this size
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_048_576), env = "AGENTCOM_HUB_KEEP_FINISHED_MIB", default_value_t = Policy::default().keep_finished_bytes >> 20)]
     keep_finished_mib: u64,
-    /// Call an agent stale when it is away for longer than this
+    /// Call an agent stale when it has been away for longer than this many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500), env = "AGENTCOM_HUB_STALE_AFTER", default_value_t = Policy::default().stale_after_ms / DAY_MS)]
     stale_after: u64,
-    /// Close the oldest connection when this many have not identified
+    /// Close the oldest unidentified connection when there are more than this many
     #[arg(long, value_name = "N", env = "AGENTCOM_HUB_MAX_UNIDENTIFIED", default_value_t = Policy::default().max_unidentified)]
     max_unidentified: usize,
 }
@@ -136,19 +138,19 @@ struct TimingArgs {
     /// Send an assignment again when a returned agent does not mention it for this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RECONCILE_MS", default_value_t = Policy::default().reconcile_ms)]
     reconcile_ms: u64,
-    /// Let a sidecar that is refused, because another one has its identity, try again after this long
+    /// Tell a sidecar that is refused because another one uses its identity to try again after this long
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_IDENTITY_RETRY_MS", default_value_t = Policy::default().identity_retry_ms)]
     identity_retry_ms: u64,
-    /// Give an agent that rejected a task as busy none for this long, unless its state changes
+    /// Give an agent that rejected a task no other one for this long, unless its state changes
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_REJECT_RETRY_MS", default_value_t = Policy::default().reject_retry_ms)]
     reject_retry_ms: u64,
-    /// How long a running task may delay a restart, where the command does not say
+    /// How long a running task may delay a restart whose command names no deadline
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_DEADLINE_MS", default_value_t = Policy::default().restart_deadline_ms)]
     restart_deadline_ms: u64,
-    /// How long a sidecar may take for its final messages
+    /// How long a sidecar may take to send its final messages before it restarts
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_DRAIN_DEADLINE_MS", default_value_t = Policy::default().drain_deadline_ms)]
     drain_deadline_ms: u64,
-    /// What a restart may take beyond both deadlines before it is called overdue
+    /// How long a restart may take beyond both deadlines before it is overdue
     #[arg(long, value_name = "MS", value_parser = ms(), env = "AGENTCOM_HUB_RESTART_MARGIN_MS", default_value_t = Policy::default().restart_margin_ms)]
     restart_margin_ms: u64,
 }

@@ -10,8 +10,8 @@ use crate::hub::cli::show::output::Output;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::hub::cli) enum StoreAction {
-    /// List the records that cannot be read: table, key, bytes, why, and what to do. Exits 65 where there are any. Also
-    /// while the hub runs: then those that it met at its start
+    /// List the records that cannot be read: table, key, bytes, why, and what to do. Exits with 65 if there are any. Of a
+    /// hub that runs, it lists those found at its start
     Check {
         /// Print a JSON list
         #[arg(long)]

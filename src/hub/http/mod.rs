@@ -144,7 +144,7 @@ async fn unknown_path(method: Method, uri: Uri) -> Response {
 
 fn unknown_path_error(method: &Method, uri: &Uri) -> ApiError {
     if let Some(instead) = alternative_to(uri.path()) {
-        let hint = format!("the original hub has {}, this one does not: {instead}", uri.path());
+        let hint = format!("AgentCom's own hub has {}, this one does not: {instead}", uri.path());
         return ApiError::new(StatusCode::NOT_FOUND, "not_offered", &hint);
     }
     let hint = format!("there is no {method} {}; the routes are in {}", uri.path(), document_of(uri));

@@ -204,7 +204,8 @@ async fn why_it_halted_is_told_in_words_and_the_failed_ones_get_another_try() {
     watch.until("a: is told to restart");
     refuse(&mut a).await;
     watch.until("a: failed: it refused to restart (pm2 would not bring it back)");
-    watch.until("halted: more targets failed than the rollout bears; wave 1 of 1: 0 succeeded, 0 in flight, 1 failed");
+    watch
+        .until("halted: more targets failed than max_failures allows; wave 1 of 1: 0 succeeded, 0 in flight, 1 failed");
     let retry = watch.until("let those that failed have another try");
     assert_eq!(watch.code(), Some(1));
     let page = printed(&dir, &["rollout", "status", &id]);

@@ -168,7 +168,7 @@ exports.rollout = async (stage, crowd) => {
     })
     .waitFor();
   await page.getByRole('button', { name: 'Start the rollout' }).click();
-  await page.locator('.standing', { hasText: 'more targets failed than the rollout bears' }).waitFor();
+  await page.locator('.standing', { hasText: 'more targets failed than max_failures allows' }).waitFor();
   await page
     .locator('tr', { hasText: 'roll-2' })
     .filter({ hasText: 'it refused to restart' })
@@ -176,7 +176,7 @@ exports.rollout = async (stage, crowd) => {
     .waitFor();
   await stage.axe(page, 'a rollout');
   await page.click('header nav >> text=Fleet');
-  await page.locator('.strip a', { hasText: 'halted: more targets failed than the rollout bears' }).click();
+  await page.locator('.strip a', { hasText: 'halted: more targets failed than max_failures allows' }).click();
   const sent = [];
   page.on('request', (request) => request.method() === 'POST' && sent.push(request.url()));
   for (const act of ['retry failed', 'resume']) {

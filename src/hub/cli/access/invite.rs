@@ -37,7 +37,7 @@ pub(in crate::hub::cli) enum InviteAction {
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct NewInvitation {
-    /// The only agent (its agent_id) that may use it; without a name, any agent may
+    /// The only agent (its agent_id) that may use it; without NAME, any agent may
     name: Option<String>,
     /// How many agents may register with it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_USES), default_value_t = 1)]

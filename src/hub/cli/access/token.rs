@@ -49,20 +49,20 @@ pub(in crate::hub::cli) struct NewToken {
     /// May do everything: the same as --role admin
     #[arg(long, conflicts_with = "role")]
     admin: bool,
-    /// What it may do: viewer (read), operator (also act on tasks and agents), admin (everything), agent (be the agent
-    /// NAME)
+    /// What it may do: viewer (read), operator (also act on tasks and agents), admin (everything), agent (connect as the
+    /// agent NAME)
     #[arg(long, value_name = "ROLE", value_parser = parse_role, default_value = "agent", hide_possible_values = true)]
     role: Role,
-    /// Make it worth nothing after this time, such as 24h, 30d or 8w; without it, it does not expire
+    /// Let it expire after this time, such as 24h, 30d or 8w; without it, it does not expire
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     expires: Option<u64>,
     /// Revoke all other tokens of NAME in the same step
     #[arg(long)]
     replace: bool,
-    /// Write the token to this new file (mode 0600) instead of printing it; never over a file that is there
+    /// Write the token to this new file (mode 0600) instead of printing it; an existing file is not replaced
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where the data folder holds no store, make one, and the folder; where it holds one, nothing else changes
+    /// Make the data folder and its store where there is none; an existing store stays as it is
     #[arg(long)]
     init: bool,
     #[command(flatten)]

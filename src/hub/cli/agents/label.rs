@@ -12,13 +12,13 @@ use crate::hub::cli::show::output::Output;
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct LabelArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all (one of this name is `id=all`)
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=offline`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
     /// `key=value` sets an operator's label, which wins over the agent's own; `key-` removes it
     #[arg(value_name = "KEY=VALUE|KEY-", required = true, value_parser = parse)]
     labels: Vec<(String, Option<String>)>,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

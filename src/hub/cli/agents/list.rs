@@ -18,13 +18,13 @@ const WATCH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct AgentsArgs {
-    /// Only these: NAME, `label.pool=gpu,status=offline` (keys: id, label.KEY, capability, version, status), or all (one of this name is `id=all`)
+    /// Only these: NAME, `label.pool=gpu,status=offline` (keys: id, label.KEY, capability, version, status), or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR", default_value = "all", hide_default_value = true)]
     selector: String,
-    /// Only those that are away: status offline or stale
+    /// Only agents that are away: status offline or stale
     #[arg(long, conflicts_with = "selector")]
     away: bool,
-    /// Show them again every 2 s, until it is interrupted
+    /// Show the list again every 2 s until interrupted
     #[arg(long, conflicts_with = "json")]
     watch: bool,
     /// Print a JSON list

@@ -3,7 +3,7 @@
 /// The reasons of the API, each with its words.
 pub(in crate::hub) const WHYS: &[(&str, &str)] = &[
     ("connected", "connected, and nothing is wrong with it"),
-    ("never_identified", "it has a token, and has never connected with it"),
+    ("never_identified", "it has a token and has never connected"),
     ("identity_conflict", "two sidecars use its identity: stop one of them"),
     ("journal_failing", "its journal cannot be written: look at its disk"),
     ("restart_overdue", "a commanded restart takes too long, and the same run is still here"),
@@ -18,7 +18,7 @@ pub(in crate::hub) const WHYS: &[(&str, &str)] = &[
     ("token_expired", "its token has expired"),
     ("closed_by_hub", "the hub closed the connection"),
     ("hub_restarted", "the hub was restarted, and it has not come back since"),
-    ("unknown", "nobody knows why"),
+    ("unknown", "the reason is not known"),
 ];
 
 /// Returns a reason of the API in words; `None` for one of a newer hub.

@@ -32,16 +32,16 @@ const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which hub")]
 pub(in crate::hub::cli) struct HubArgs {
-    /// The folder of a hub on this machine, whether or not it runs: its user is an admin there [env: AGENTCOM_HUB_DATA] [default: ./agentcom-hub-data]
+    /// The data folder of a hub on this machine, which need not run; whoever may open it is an admin [env: AGENTCOM_HUB_DATA] [default: ./agentcom-hub-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A hub by its address, such as https://hub.example [env: AGENTCOM_HUB_URL]
+    /// The address of a hub, such as https://hub.example [env: AGENTCOM_HUB_URL]
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     hub: Option<String>,
     /// A file whose last word is the token for --hub, readable by its owner alone [env: AGENTCOM_HUB_TOKEN_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     token_file: Option<PathBuf>,
-    /// A file (PEM) with the authorities that the certificate of --hub is checked against, in place of the machine's [env: AGENTCOM_HUB_CA_FILE]
+    /// A PEM file of the authorities that may have signed the certificate of --hub, in place of the machine's [env: AGENTCOM_HUB_CA_FILE]
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     ca_file: Option<PathBuf>,
 }

@@ -16,25 +16,25 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct DrainArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents' pages and the audit
+    /// The reason, as `agent NAME` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Let them take tasks again by themselves after this time, such as 90m or 2h; without it, at `resume`
+    /// End the drain after this time, such as 90m or 2h; without it, the drain lasts until `resume`
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     until: Option<u64>,
-    /// Tell of those that still hold a task after this time, such as 30m; nothing is taken from them
+    /// Report agents that still hold a task after this time, such as 30m; the task stays with them
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     deadline: Option<u64>,
-    /// Wait until none of them holds a task; ends with 1 if one does at its deadline, is resumed, or was skipped
+    /// Wait until none of them holds a task; exits with 1 if one still does at the deadline, is resumed, or was skipped
     #[arg(long)]
     wait: bool,
-    /// With --wait: stop after this time, such as 90s or 2h, and end with 124; the drain goes on
+    /// With --wait: stop after this time, such as 90s or 2h, and exit with 124; the drain goes on
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "wait")]
     timeout: Option<u64>,
-    /// Print the JSON of the API; with --wait one object a line: what changed, then each agent as it gets free
+    /// Print the JSON of the API; with --wait one object a line: what changed, then each agent as its task ends
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -43,10 +43,10 @@ pub(in crate::hub::cli) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct ResumeArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

@@ -15,25 +15,25 @@ use crate::hub::cli::show::output::{Output, print};
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct RestartArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (one of this name is `id=all`)
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=degraded`, or all (an agent of that name is `id=all`)
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents, the ledger and the audit
+    /// The reason, as agents, `restarts` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// How long a running task may delay it, such as 90s or 10m; without it, as long as the hub says
+    /// How long a running task may delay the restart, such as 90s or 10m [default: the hub's --restart-deadline-ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     deadline: Option<u64>,
     /// Do not wait for running tasks: they go on after the restart
     #[arg(long)]
     force: bool,
-    /// Do nothing, and tell which agents are meant
+    /// Change nothing; print which agents match
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
-    /// Wait until each restart has ended; ends with 1 if one did not end well, or an agent was skipped
+    /// Wait until each restart has ended; exits with 1 if one did not end as back, or an agent was skipped
     #[arg(long)]
     wait: bool,
-    /// With --wait: stop after this time, such as 90s or 2h, and end with 124; the restarts go on
+    /// With --wait: stop after this time, such as 90s or 2h, and exit with 124; the restarts go on
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "wait")]
     timeout: Option<u64>,
     /// Print the JSON of the API; with --wait one object a line: the commands, then each restart as it ends
@@ -97,5 +97,5 @@ fn table(answer: &Value) -> String {
         table.row([text(&agent["agent_id"]), format!("skipped: {}", text(&agent["detail"])), text(&Value::Null)]);
     }
     let (meant, skipped) = (text(&answer["matched"]), answer["skipped"].as_array().map_or(0, Vec::len));
-    format!("{}agents that are meant: {meant}, skipped: {skipped}\n", table.render(terminal::columns()))
+    format!("{}matched: {meant}, skipped: {skipped}\n", table.render(terminal::columns()))
 }

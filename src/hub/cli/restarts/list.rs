@@ -20,13 +20,14 @@ pub(in crate::hub::cli) struct RestartsArgs {
     /// Only those that were commanded within this time, such as 90m, 24h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     since: Option<u64>,
-    /// Only those that still go on
+    /// Only those that have not ended
     #[arg(long)]
     open: bool,
-    /// Only those in this state: commanded, delivered, accepted, draining, exiting, back, refused, overdue or revoked
+    /// Only those in this state: commanded, delivered, accepted, draining, exiting, back, refused, overdue, revoked or
+    /// withdrawn
     #[arg(long, value_name = "STATE")]
     state: Option<String>,
-    /// At most so many
+    /// At most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1_000)]
     limit: u32,
     /// Print a JSON list

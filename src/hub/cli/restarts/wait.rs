@@ -99,7 +99,7 @@ impl Waiting {
             false => {
                 let gap = restart["gap_ms"].is_u64().then(|| format!(" after {}", took(&restart["gap_ms"])));
                 let (agent, gap, left) = (text(&restart["agent_id"]), gap.unwrap_or_default(), self.open.len());
-                on_one_line(&format!("{agent}: {}{gap}; {left} go on", state(&restart)))
+                on_one_line(&format!("{agent}: {}{gap}; {left} to wait for", state(&restart)))
             }
         };
         print(format!("{line}\n").as_bytes()).map_err(Failure::silent)

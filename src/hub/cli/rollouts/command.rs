@@ -25,7 +25,7 @@ Examples:
   agentcom-hub rollout start label.pool=gpu --reason 'driver 7' --canary 1 --max-unavailable 5% --watch
   agentcom-hub rollout start all --expect-version 0.2.0 --step 1,5%,25% --soak 5m --offline wait --wait-for 12h")]
     Start(Box<StartArgs>),
-    /// List the rollouts, the newest first; or tell how one is, why, and what to do next
+    /// List the rollouts, newest first; or show one: its state, why, and what to do next
     #[command(after_long_help = "\
 Examples:
   agentcom-hub rollout status
@@ -33,23 +33,23 @@ Examples:
     Status(StatusArgs),
     /// Watch a rollout until it has ended, is paused or halted, or waits for promote
     #[command(after_long_help = "\
-Ends with 0 if each target has restarted; with 1 if it ended otherwise, or needs somebody; with 124 after --timeout.
-A hub that restarts meanwhile does not end it.
+Exits with 0 if every agent has restarted; with 1 if it ended otherwise, or waits for an operator; with 124 after --timeout.
+A hub that restarts meanwhile is waited for.
 
 Examples:
   agentcom-hub rollout watch rollout-0123456789abcdef --timeout 2h && echo all have restarted")]
     Watch(WatchArgs),
-    /// Stop a rollout for now: it commands nothing more, and what is under way is followed to its end
+    /// Pause a rollout: no further restart begins, and those under way are followed to their end
     Pause(ActArgs),
-    /// Let a rollout go on that was paused or has halted: failures so far do not count any more
+    /// Continue a rollout that is paused or halted; failures so far do not count any more
     Resume(ActArgs),
-    /// Let the others follow, once the canary is through
+    /// Continue with the other agents, once the canary has succeeded
     Promote(ActArgs),
-    /// End a rollout: it commands nothing more, and what is under way is followed to its end
+    /// End a rollout: no further restart begins, and those under way are followed to their end
     Cancel(ActArgs),
-    /// Take back the commands of a stopped rollout that have not reached their agents
+    /// Withdraw the restarts of a stopped rollout that have not reached their agents
     Recall(ActArgs),
-    /// Let the failed targets have another try; a rollout that is stopped also needs `resume`
+    /// Try the failed agents again; a rollout that is stopped also needs `rollout resume`
     #[command(after_long_help = "\
 Examples:
   agentcom-hub rollout retry-failed rollout-0123456789abcdef && agentcom-hub rollout resume rollout-0123456789abcdef")]
@@ -61,7 +61,7 @@ pub(in crate::hub::cli) struct WatchArgs {
     /// The rollout's id
     #[arg(value_name = "ID")]
     id: String,
-    /// Stop after this time, such as 90s or 2h, and end with 124; the rollout goes on
+    /// Stop after this time, such as 90s or 2h, and exit with 124; the rollout goes on
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<u64>,
     /// Print one JSON object a line: the rollout, each target as it moves, the rollout whenever its state or wave changes
@@ -76,7 +76,7 @@ pub(in crate::hub::cli) struct ActArgs {
     /// The rollout's id
     #[arg(value_name = "ID")]
     id: String,
-    /// Why, for the audit
+    /// The reason, as the audit shows it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Print the JSON of the API

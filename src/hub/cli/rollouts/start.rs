@@ -24,49 +24,49 @@ fn parse_soak(text: &str) -> Result<u64, String> {
 
 #[derive(Debug, Args)]
 pub(in crate::hub::cli) struct StartArgs {
-    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=healthy`, or all (one of this name is `id=all`). They are found once, now
+    /// The agents: NAME, NAME,NAME, `label.pool=gpu,status=healthy`, or all (an agent of that name is `id=all`). They are found once, at the start
     #[arg(value_name = "SELECTOR")]
     selector: String,
-    /// Why, for the agents, the ledger and the audit
+    /// The reason, as agents, `restarts` and the audit show it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Do nothing, and tell who would be restarted in which wave, and who would not
+    /// Change nothing; print which agents would be restarted in which wave, and which would not
     #[arg(long, conflicts_with = "watch")]
     dry_run: bool,
-    /// How many may be away or unproven at once, or a share such as 5% [default: 1]
+    /// How many may be restarting or not yet proven at once: a number, or a share such as 5% [default: 1]
     #[arg(long, value_name = "N|P%")]
     max_unavailable: Option<Amount>,
-    /// How many go first and alone; the others follow after `promote`
+    /// How many go first and alone; the others follow after `rollout promote`
     #[arg(long, value_name = "N|P%")]
     canary: Option<Amount>,
     /// Halt if the canary takes longer [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "canary")]
     canary_deadline: Option<u64>,
-    /// Let the others follow by themselves once the canary is through
+    /// Continue with the others without `rollout promote` once the canary has succeeded
     #[arg(long, requires = "canary")]
     auto_promote: bool,
-    /// How many may have been restarted by the end of each wave after the canary, such as 1,5%,25%; the last wave has all
+    /// How many may have restarted in all by the end of each wave after the canary, such as 1,5%,25%; a last wave has the rest
     #[arg(long, value_name = "N|P%", value_delimiter = ',')]
     step: Vec<Amount>,
-    /// How long an agent must be back before it has succeeded, also 0s [default: 10s]
+    /// How long an agent must stay back until it has succeeded; may be 0s [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_soak)]
     soak: Option<u64>,
-    /// Halt if more fail; each failure of the canary halts it [default: 0]
+    /// Halt if more agents than this fail; any failure of the canary halts [default: 0]
     #[arg(long, value_name = "N|P%")]
     max_failures: Option<Amount>,
-    /// Halt if nothing moves for so long [default: 10 minutes beyond what one agent may take]
+    /// Halt if no agent makes progress for this long [default: 10 minutes more than one agent may take]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     progress_deadline: Option<u64>,
-    /// What becomes of agents that are not connected: they are skipped, or waited for [default: skip]
+    /// Skip agents that are not connected, or wait for them [default: skip]
     #[arg(long, value_name = "skip|wait", value_parser = ["skip", "wait"])]
     offline: Option<String>,
-    /// With --offline wait: skip them so long after the start [default: 1h]
+    /// With --offline wait: skip them this long after the start [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "offline")]
     wait_for: Option<u64>,
-    /// The version that each must have once it is back; who names none is skipped
+    /// The version that each must have once it is back; an agent that names no version is skipped
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
-    /// How long a running task may delay each restart, such as 90s or 10m; without it, as long as the hub says
+    /// How long a running task may delay each restart, such as 90s or 10m [default: the hub's --restart-deadline-ms]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     deadline: Option<u64>,
     /// Do not wait for running tasks: they go on after the restart
@@ -75,7 +75,7 @@ pub(in crate::hub::cli) struct StartArgs {
     /// Watch it, as `rollout watch` does
     #[arg(long)]
     watch: bool,
-    /// With --watch: stop after this time, such as 90s or 2h, and end with 124; the rollout goes on
+    /// With --watch: stop after this time, such as 90s or 2h, and exit with 124; the rollout goes on
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "watch")]
     timeout: Option<u64>,
     /// A key of your own (1 to 128 visible ASCII characters): a second start with the same key starts nothing, and

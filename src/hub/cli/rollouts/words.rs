@@ -79,7 +79,7 @@ const fn halt(why: HaltReason) -> &'static str {
     match why {
         HaltReason::CanaryFailed => "a target of the canary failed",
         HaltReason::CanaryDeadline => "the canary was not through within its deadline",
-        HaltReason::MaxFailures => "more targets failed than the rollout bears",
+        HaltReason::MaxFailures => "more targets failed than max_failures allows",
         HaltReason::ProgressDeadline => "no target has moved for too long",
     }
 }
@@ -89,7 +89,7 @@ const fn fail(why: FailReason) -> &'static str {
         FailReason::Refused => "it refused to restart",
         FailReason::Overdue => "it was not back in time",
         FailReason::Crashed => "it came back, and did not stay",
-        FailReason::Unhealthy => "it came back, and was not well in the end",
+        FailReason::Unhealthy => "it came back, and was not healthy at the end of the soak time",
         FailReason::WrongVersion => "it came back with another version than the expected one",
     }
 }
@@ -115,7 +115,7 @@ mod tests {
     fn reasons_are_told_in_words_and_those_of_a_newer_hub_as_they_are() {
         assert_eq!(
             rollout(RolloutPhase::Halted, &json!("max_failures"), false),
-            "halted: more targets failed than the rollout bears"
+            "halted: more targets failed than max_failures allows"
         );
         assert_eq!(rollout(RolloutPhase::Halted, &json!("full_moon"), false), "halted: full_moon");
         assert_eq!(target(TargetPhase::Failed, &json!("overdue")).as_deref(), Some("it was not back in time"));

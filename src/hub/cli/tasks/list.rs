@@ -15,7 +15,7 @@ pub(in crate::hub::cli) struct TasksArgs {
     /// Only those in this status: queued, assigned, completed, dead_letter or cancelled
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// Only those that this agent holds, or did
+    /// Only those that this agent holds, or held last
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
     /// Only those of this goal
@@ -24,7 +24,7 @@ pub(in crate::hub::cli) struct TasksArgs {
     /// Only those of this priority: urgent, high, normal or low
     #[arg(long, value_name = "PRIORITY")]
     priority: Option<String>,
-    /// At most so many
+    /// At most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 1_000)]
     limit: u32,
     /// Print a JSON list

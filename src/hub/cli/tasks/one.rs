@@ -22,10 +22,10 @@ pub(in crate::hub::cli) struct TaskArgs {
     /// The task's id
     #[arg(value_name = "ID")]
     id: String,
-    /// Tell what happens to it until it has ended; ends with 0 if it was completed, else with 1
+    /// Print what happens to it until it has ended; exits with 0 if it was completed, else with 1
     #[arg(long)]
     follow: bool,
-    /// With --follow: stop after this time, such as 90s or 2h, and end with 124
+    /// With --follow: stop after this time, such as 90s or 2h, and exit with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "follow")]
     timeout: Option<u64>,
     /// Print the JSON of the API; with --follow one object a line, for each change the whole task

@@ -23,35 +23,35 @@ pub(in crate::hub::cli) struct SubmitArgs {
     /// What is to be done, for the agent to read
     #[arg(value_name = "DESCRIPTION")]
     description: String,
-    /// urgent, high, normal or low
+    /// urgent, high, normal or low [default: normal]
     #[arg(long, value_name = "PRIORITY")]
     priority: Option<String>,
-    /// What the agent must be able to do; may be repeated
+    /// A capability that the agent must have; may be repeated
     #[arg(long = "capability", value_name = "WORD")]
     capabilities: Vec<String>,
-    /// The one agent that is to do it
+    /// Only this agent may do it
     #[arg(long, value_name = "NAME")]
     assign_to: Option<String>,
-    /// What else the agent needs, as a JSON object; @FILE reads it from a file, @- from stdin
+    /// More for the agent, as a JSON object; @FILE reads it from a file, @- from stdin
     #[arg(long, value_name = "JSON|@FILE", value_parser = read_metadata)]
     metadata: Option<Value>,
-    /// The number of failures that make a dead letter
+    /// The number of failures that make it a dead letter [default: 3]
     #[arg(long, value_name = "N")]
     max_retries: Option<u64>,
-    /// The time that its agent may take, such as 30m; then it has failed
+    /// How long its agent may take, such as 30m; after that it has failed
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     time_limit: Option<u64>,
-    /// A goal, by which `tasks --goal` finds it
+    /// A goal, by which `tasks --goal ID` finds it
     #[arg(long, value_name = "ID")]
     goal: Option<String>,
     /// A key of your own (1 to 128 visible ASCII characters): a second submit with the same key submits nothing, and
     /// answers as the first one
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Tell what happens to it until it has ended; ends with 0 if it was completed, else with 1
+    /// Print what happens to it until it has ended; exits with 0 if it was completed, else with 1
     #[arg(long)]
     follow: bool,
-    /// With --follow: stop after this time, such as 90s or 2h, and end with 124
+    /// With --follow: stop after this time, such as 90s or 2h, and exit with 124
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "follow")]
     timeout: Option<u64>,
     /// Print the JSON of the API; with --follow one object a line
