@@ -83,8 +83,8 @@ pub(super) enum OnboardError {
     #[error(
         "{hub} has an agent called {name:?} already, and gives each name's token once. Choose another --name; or, if \
          {name:?} is this agent (an onboarding that was interrupted after it had registered leaves it so): with its \
-         token in a file, run this again with --token-file FILE; without, make it one more on the hub's machine: \
-         agentcom-hub token {name} (--token-file - reads what that prints). Nothing was written"
+         token in a file, run this again with --token-file FILE; without, make it another on the hub's \
+         machine: agentcom-hub token {name} --replace (--token-file - reads what that prints). Nothing was written"
     )]
     Taken {
         /// The agent's name.
@@ -215,8 +215,8 @@ fn not_allowed_message(hub: &str, why: &str, given: Option<&str>) -> String {
 fn not_kept_message(name: &str, registered: bool, error: &DurableError) -> String {
     if registered {
         format!(
-            "{error}. The hub has registered {name:?} and its token is lost: mend that, make it one more on the \
-             hub's machine with agentcom-hub token {name}, and run this again with --token-file"
+            "{error}. The hub has registered {name:?} and its token is lost: mend that, make it another on the \
+             hub's machine with agentcom-hub token {name} --replace, and run this again with --token-file"
         )
     } else {
         format!("{error}. Mend that and run this again")
