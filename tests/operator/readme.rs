@@ -145,11 +145,12 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
     stranger.expect_no_leak();
 }
 
-/// With three agents in place of thirty, six tasks in place of sixty, and a shorter session.
+/// With three agents in place of thirty, six tasks in place of sixty, and shorter sessions.
 #[test]
 fn a_stranger_gets_from_the_quickstart_to_many_agents() {
     let page = include_str!("../../docs/quickstart.md");
-    let fewer = page.replace("seq -w 1 30", "seq -w 1 3").replace("seq 60", "seq 6").replace("sleep 20", "sleep 2");
+    let fewer = page.replace("seq -w 1 30", "seq -w 1 3").replace("seq 60", "seq 6");
+    let fewer = fewer.replace("sleep 20", "sleep 2").replace("sleep 5;", "sleep 1;");
     let fewer = fewer.replace("curl -s $HUB/health", "until curl -sf $HUB/health; do sleep 0.1; done");
     let blocks = blocks(&fewer);
     let [build, hub, agent, task, look, onboard_many, start_many, restart_many, take_down] = blocks.as_slice() else {
