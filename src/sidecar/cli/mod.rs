@@ -32,8 +32,8 @@ pub use options::Options;
 pub use run::run;
 pub use session::{SessionArgs, session};
 
-/// Runs beside one AI agent: keeps a connection to the hub, wakes the agent for one task at a time, and restarts itself on the
-/// hub's command without losing anything.
+/// Runs beside one AI agent: keeps a connection to the hub, wakes the agent for one task at a time, and restarts itself
+/// on the hub's command without losing anything.
 ///
 /// Without a command it is `agentcom-sidecar run`. A new agent begins with `onboard`.
 #[derive(Debug, Parser)]
@@ -61,7 +61,8 @@ Examples:
 
     /// Show the state of the running sidecar: problems first, with what to do about each
     ///
-    /// Exits with 0 if the sidecar answers, whatever its state. If none runs, it shows what the journal holds and exits with 69.
+    /// Exits with 0 if the sidecar answers, whatever its state. If none runs, it shows what the journal holds and exits
+    /// with 69.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar status --config /srv/my-agent/config.json
@@ -72,8 +73,8 @@ Examples:
 
     /// Restart the sidecar once its task has ended
     ///
-    /// With --wait the command returns when the hub knows the next run. If --timeout passes first, it says what the restart
-    /// waits for and exits with 124; the restart stays in force.
+    /// With --wait the command returns when the hub knows the next run. If --timeout passes first, it says what the
+    /// restart waits for and exits with 124; the restart stays in force.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar restart --reason upgrade --wait
@@ -110,8 +111,8 @@ Examples:
 
     /// Show what this sidecar did: runs, tasks, restarts and drains, newest first
     ///
-    /// It is read from a file beside the journal: the sidecar need not run. The start after a run that nobody wanted to end is
-    /// an unplanned restart. Times are UTC.
+    /// It is read from a file beside the journal: the sidecar need not run. The start after a run that nobody wanted to
+    /// end is an unplanned restart. Times are UTC.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar history -n 20
@@ -120,8 +121,8 @@ Examples:
 
     /// Print the sidecar's log, oldest line first
     ///
-    /// It is read from `log_file` and its predecessors: the sidecar need not run. Control characters in texts of agents and
-    /// hubs are escaped. Times are UTC.
+    /// It is read from `log_file` and its predecessors: the sidecar need not run. Control characters in texts of agents
+    /// and hubs are escaped. Times are UTC.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar logs --follow
@@ -131,14 +132,16 @@ Examples:
 
     /// Check configuration, folders, hub, token and pm2
     ///
-    /// Prints a line for each thing it looks at: ok, warning or problem, what was found, and what to do. It changes nothing,
-    /// and a running sidecar keeps its connection. Secrets that pm2 has stored are named, without their values.
+    /// Prints a line for each thing it looks at: ok, warning or problem, what was found, and what to do. It changes
+    /// nothing, and a running sidecar keeps its connection. Secrets that pm2 has stored are named, without their
+    /// values.
     ///
-    /// Exits with 0 if there is no problem (a warning is none), with the code that `run` would exit with if it could not run,
-    /// else with 69.
+    /// Exits with 0 if there is no problem (a warning is none), with the code that `run` would exit with if it could
+    /// not run, else with 69.
     ///
-    /// With --preflight it checks only whether this program can run with this configuration and state, within milliseconds,
-    /// without network and pm2, and exits with 0, 74 or 78. Do so with a new program before it replaces the old one.
+    /// With --preflight it checks only whether this program can run with this configuration and state, within
+    /// milliseconds, without network and pm2, and exits with 0, 74 or 78. Do so with a new program before it replaces
+    /// the old one.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar check --config /srv/my-agent/config.json
@@ -148,8 +151,8 @@ Examples:
 
     /// Register a new agent at a hub and write its folder
     ///
-    /// Gets a token from the hub, writes config.json (mode 0600) and the results folder, and prints how to start the sidecar
-    /// under pm2. It starts nothing, prints no token, and replaces no configuration without --force.
+    /// Gets a token from the hub, writes config.json (mode 0600) and the results folder, and prints how to start the
+    /// sidecar under pm2. It starts nothing, prints no token, and replaces no configuration without --force.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
@@ -160,9 +163,9 @@ Examples:
 
     /// Run the agent's session for a task; for use in `wake_command`
     ///
-    /// Returns once COMMAND runs, in a session of its own that outlives the sidecar and its restarts. Exit 0 of COMMAND completes
-    /// the task with what it printed, or with the JSON object that it printed last. Any other end fails it. Output goes to the
-    /// hub as it comes. If the task is cancelled, COMMAND is ended.
+    /// Returns once COMMAND runs, in a session of its own that outlives the sidecar and its restarts. Exit 0 of COMMAND
+    /// completes the task with what it printed, or with the JSON object that it printed last. Any other end fails it.
+    /// Output goes to the hub as it comes. If the task is cancelled, COMMAND is ended.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar session -- ./agent.sh
