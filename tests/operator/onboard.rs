@@ -212,15 +212,20 @@ fn force_replaces_it() {
 
 #[test]
 fn a_name_that_is_taken_is_said_with_the_ways_out_and_the_hub_s_own_token_is_one() {
-    let (hub, place) = (Hub::start(), Place::new());
-    hub.register("a");
+    let (hub, first, place) = (Hub::start(), Place::new(), Place::new());
+    // Openly, as a stranger does: the hub makes no second token beside the one that it gave then.
+    assert_eq!(first.onboard(&http(&hub), "a", &[]).0, Some(0));
     let (code, text) = place.onboard(&http(&hub), "a", &[]);
     assert_eq!(code, Some(69), "{text}");
-    assert!(text.contains("agentcom-hub token a") && text.contains("--token-file"), "{text}");
+    assert!(text.contains("agentcom-hub token a --replace") && text.contains("--token-file"), "{text}");
     assert!(!place.config().exists());
 
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agentcom-hub"));
+    command.args(["token", "a", "--replace", "--data"]).arg(hub.data());
+    let (status, made) = process::run(command, wait::BOUND);
+    assert!(status.success(), "{made}");
     let token = place.folder.path().join("token");
-    fs::write(&token, format!("token for a: {}\n", hub.token("a", false))).unwrap();
+    fs::write(&token, made).unwrap();
     let (code, text) = place.onboard(&http(&hub), "a", &["--token-file", token.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("a has a token for"), "{text}");

@@ -1,6 +1,6 @@
-//! README's "Run it for real", typed into a shell as it stands: a stranger who does only that has a hub and an agent under
-//! pm2, restarts it while it works, upgrades it, and reads why. What is left out is what reaches beyond the test: the
-//! compiler, npm, and the machine's boot.
+//! README's "Run it for real" and `docs/quickstart.md`, typed into a shell as they stand: a stranger who does only that has a
+//! hub and agents under pm2, restarts them while they work, upgrades, and reads why. What is left out is what reaches beyond
+//! the test: the compiler, npm, and the machine's boot.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::fs;
@@ -14,11 +14,9 @@ use crate::support::{process, wait};
 
 const LEFT_OUT: [&str; 3] = ["cargo build --release", "npm install -g pm2", "pm2 save && pm2 startup"];
 
-/// The shell blocks under the heading, in order.
-fn blocks() -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let part = readme.split("## Run it for real").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
-    part.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+/// The shell blocks of a text, in order.
+fn blocks(text: &str) -> Vec<String> {
+    text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
 /// A home, and a copy of what the stranger has built, which the upgrade may replace.
@@ -105,7 +103,9 @@ impl Stranger {
 
 #[test]
 fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
-    let blocks = blocks();
+    let readme = include_str!("../../README.md");
+    let part = readme.split("## Run it for real").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let blocks = blocks(part);
     for left in LEFT_OUT {
         assert!(blocks.iter().any(|block| block.lines().any(|line| line.starts_with(left))), "{left} is not there");
     }
@@ -143,4 +143,35 @@ fn a_stranger_gets_from_readme_to_an_upgraded_agent() {
     // A restart by the file hands over this shell's environment anew.
     stranger.types("pm2 start ecosystem.config.js --only my-agent; pm2 save");
     stranger.expect_no_leak();
+}
+
+/// With three agents in place of thirty, six tasks in place of sixty, and shorter sessions.
+#[test]
+fn a_stranger_gets_from_the_quickstart_to_many_agents() {
+    let page = include_str!("../../docs/quickstart.md");
+    let fewer = page.replace("seq -w 1 30", "seq -w 1 3").replace("seq 60", "seq 6");
+    let fewer = fewer.replace("sleep 20", "sleep 2").replace("sleep 5;", "sleep 1;");
+    let fewer = fewer.replace("curl -s $HUB/health", "until curl -sf $HUB/health; do sleep 0.1; done");
+    let blocks = blocks(&fewer);
+    let [build, hub, agent, task, look, onboard_many, start_many, restart_many, take_down] = blocks.as_slice() else {
+        panic!("there are {} blocks now: which are they?", blocks.len())
+    };
+    let stranger = Stranger::new();
+    stranger.types(build);
+    assert!(stranger.types(hub).contains("\"implementation\":\"agentcom-hub\""));
+    let said = stranger.types(agent);
+    assert!(said.contains("my-agent is registered") && said.contains("no problems"), "{said}");
+    stranger.wait_status("the agent is known to the hub", "\"link\":\"online\"");
+    let said = stranger.types(task);
+    assert!(said.starts_with("task-") && said.contains("my-agent: back after"), "{said}");
+    let said = stranger.types(look);
+    assert!(said.contains("say hello") && said.contains("moving disks"), "{said}");
+    stranger.types(onboard_many);
+    stranger.types(start_many);
+    let known = || (stranger.types("agentcom-hub agents").matches("healthy").count() == 4).then_some(());
+    wait::until_or("the hub to know all four", wait::BOUND, known, || stranger.pm2.story());
+    let said = stranger.types(restart_many);
+    assert!(said.contains("succeeded: each target has restarted"), "{said}");
+    stranger.types(take_down);
+    assert!(!stranger.home.path().join("agents").exists());
 }

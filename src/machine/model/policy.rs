@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::machine::model::time::Timestamp;
 
-/// What starts the next run after an exit; checked before a restart is promised (see `docs/operating.md`, "Who brings
-/// it back").
+/// What starts the next run after an exit; checked before a restart is promised (see `docs/operating.md`, "Who starts
+/// the next run").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::Display)]
 #[strum(serialize_all = "snake_case")]
 pub enum RestartMethod {

@@ -21,10 +21,10 @@ use crate::sidecar::journal::state_lock::StateLock;
 /// The arguments of `history`.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct HistoryArgs {
-    /// One line of JSON, for programs
+    /// Print one line of JSON
     #[arg(long)]
     json: bool,
-    /// At most so many items, the newest
+    /// Print at most N items, the newest
     #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 50)]
     limit: u32,
 }

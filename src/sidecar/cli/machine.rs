@@ -16,7 +16,7 @@ use crate::sidecar::exit_code::ExitCode;
 /// The arguments of `machine`.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
-    /// How to print it
+    /// The format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }
@@ -28,7 +28,7 @@ pub enum Format {
     Table,
     /// The diagram of docs/states.md
     Mermaid,
-    /// Every move and every edge
+    /// Every transition and every edge
     Json,
 }
 

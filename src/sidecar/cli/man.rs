@@ -14,7 +14,7 @@ const ENVIRONMENT: [(&str, &str); 13] = [
     ("AGENTCOM_CONFIG", "the configuration file, where --config does not name one"),
     (
         "AGENTCOM_TOKEN",
-        "the agent's token, in place of the file's; the agent does not see it. Not under pm2, which stores it",
+        "the agent's token, in place of the file's; sessions do not see it. Not under pm2, which would store it",
     ),
     (
         "AGENTCOM_ADMIN_TOKEN",
@@ -25,9 +25,9 @@ const ENVIRONMENT: [(&str, &str); 13] = [
         "`onboard`: the code of an invitation, where neither --invitation nor --invitation-file is given",
     ),
     ("AGENTCOM_HTTP_LISTEN", "`http_listen`, in place of the file's"),
-    ("TASK_SESSION_FILE", "`session`: the file in which the sidecar tells a wake command which task it is for"),
+    ("TASK_SESSION_FILE", "`session`: set by the sidecar for a wake command: the file that says which task it is for"),
     ("NO_COLOR", "set to anything: no colours in a terminal"),
-    ("PM2_PROCESS_NAME", "what pm2 calls this process, where it should not be pm2's own `name`"),
+    ("PM2_PROCESS_NAME", "the app's name in pm2, where `name` in the environment is something else"),
     ("PM2_HOME", "pm2's folder, where it is not ~/.pm2"),
     ("PATH", "where `pm2` and what the wake command names are looked for"),
     (
@@ -36,16 +36,16 @@ const ENVIRONMENT: [(&str, &str); 13] = [
     ),
     (
         "HTTPS_PROXY",
-        "the proxy to a hub whose address asks for TLS; HTTP_PROXY: to any other; ALL_PROXY: to both; or lower case",
+        "the proxy to a wss:// or https:// hub; HTTP_PROXY: to another; ALL_PROXY: to both; also in lower case",
     ),
-    ("NO_PROXY", "the hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
+    ("NO_PROXY", "hosts that are reached without a proxy: *, names, addresses, networks; this machine always is"),
 ];
 
 /// The sidecar's files, by default in the configuration's folder, with their meanings.
 const FILES: [(&str, &str); 7] = [
     ("config.json", "the configuration; holds the token, so mode 0600"),
     ("queue.json", "the journal: the task in hand, verdicts without an answer, restarts"),
-    ("queue.json.history", "what this sidecar did, for `history`; .1 is its predecessor"),
+    ("queue.json.history", "what this sidecar did, for `history`; .1 is the older part"),
     ("queue.json.lock", "held by the copy that serves this agent"),
     ("queue.json.sock", "the running sidecar's local socket: status, restart, drain and the like; its user's alone"),
     ("results/", "where the agent's session shows itself and leaves its results"),
@@ -65,7 +65,7 @@ pub(super) fn after_help() -> String {
         exit_codes(),
         environment.to_help("Environment", 20),
         files.to_help("Files", 20),
-        "Documentation: docs/configuration.md, docs/operating.md, docs/states.md".to_owned(),
+        "Documentation: docs/README.md lists the pages; begin with docs/quickstart.md".to_owned(),
     ]
     .join("\n\n")
 }

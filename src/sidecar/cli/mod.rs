@@ -32,10 +32,10 @@ pub use options::Options;
 pub use run::run;
 pub use session::{SessionArgs, session};
 
-/// Runs beside an AI agent under pm2: holds the connection to the hub, wakes the agent for one task at a time, and restarts
-/// itself on the hub's command without losing anything.
+/// Runs beside one AI agent: keeps a connection to the hub, wakes the agent for one task at a time, and restarts itself
+/// on the hub's command without losing anything.
 ///
-/// Without a command it runs: `agentcom-sidecar --config FILE` is `agentcom-sidecar run --config FILE`.
+/// Without a command it is `agentcom-sidecar run`. A new agent begins with `onboard`.
 #[derive(Debug, Parser)]
 #[command(name = "agentcom-sidecar", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
 pub struct Cli {
@@ -52,8 +52,7 @@ pub struct Cli {
 pub enum Command {
     /// Run the sidecar (the default)
     ///
-    /// It serves until it is stopped or restarted by command: see docs/operating.md. Under pm2 it is what
-    /// ecosystem.config.js starts.
+    /// It serves until it is stopped or restarted. This is what ecosystem.config.js starts under pm2.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar run --config /srv/my-agent/config.json
@@ -62,24 +61,25 @@ Examples:
 
     /// Show the state of the running sidecar: problems first, with what to do about each
     ///
-    /// Exits with 0 if it answers, whatever it says; with 69 if it does not run, and tells what its journal keeps.
+    /// Exits with 0 if the sidecar answers, whatever its state. If none runs, it shows what the journal holds and exits
+    /// with 69.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar status --config /srv/my-agent/config.json
   agentcom-sidecar status --watch
   agentcom-sidecar status --json | jq -r .phase
-  agentcom-sidecar status --timeout 2s > /dev/null || echo \"not there, or busy: $?\"")]
+  agentcom-sidecar status --timeout 2s > /dev/null || echo \"not running, or busy: $?\"")]
     Status(StatusArgs),
 
-    /// Restart the sidecar once its task has ended, as the hub would
+    /// Restart the sidecar once its task has ended
     ///
-    /// With --wait it ends when the hub knows the next run. With --timeout it ends by then with 124, says what the restart
-    /// waits for, and takes nothing back.
+    /// With --wait the command returns when the hub knows the next run. If --timeout passes first, it says what the
+    /// restart waits for and exits with 124; the restart stays in force.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar restart --reason upgrade --wait
   agentcom-sidecar restart --wait --timeout 5m --json | jq -r .message
-  agentcom-sidecar restart --force      the task goes on in its session; the next run takes it up")]
+  agentcom-sidecar restart --force      at once; the task goes on in its session, and the next run adopts it")]
     Restart(RestartArgs),
 
     /// Cancel a restart that still waits for its task
@@ -88,41 +88,41 @@ Examples:
   agentcom-sidecar cancel-restart --config /srv/my-agent/config.json")]
     CancelRestart(OutputArgs),
 
-    /// Finish the task in hand and take no more, also after a restart, until `resume`
+    /// Finish the task in hand and take no new one, also after a restart, until `resume`
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar drain --wait && pm2 stop my-agent
   agentcom-sidecar drain --wait --timeout 30m || agentcom-sidecar resume")]
     Drain(DrainArgs),
 
-    /// Take tasks again
+    /// Take tasks again after `drain`
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar resume")]
     Resume(OutputArgs),
 
-    /// Have the running sidecar read its configuration again, as SIGHUP does
+    /// Make the running sidecar read its configuration again, as SIGHUP does
     ///
-    /// It says what has changed, and what waits for a restart. A configuration with an error changes nothing.
+    /// It prints what has changed and what waits for a restart. A configuration with an error changes nothing.
     #[command(after_long_help = "\
 Examples:
-  agentcom-sidecar reload        the same as kill -HUP of the sidecar, and says what came of it")]
+  agentcom-sidecar reload --config /srv/my-agent/config.json")]
     Reload(OutputArgs),
 
-    /// Show what this sidecar did: runs, tasks, restarts and drains, the newest first
+    /// Show what this sidecar did: runs, tasks, restarts and drains, newest first
     ///
-    /// From the file that the sidecar keeps beside its journal; it need not run. A run that was killed or crashed is `lost`,
-    /// and the start after it an unplanned restart. Times are UTC.
+    /// It is read from a file beside the journal: the sidecar need not run. The start after a run that nobody wanted to
+    /// end is an unplanned restart. Times are UTC.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar history -n 20
   agentcom-sidecar history --json | jq '.items[] | select(.kind == \"task\" and .outcome == \"failed\")'")]
     History(HistoryArgs),
 
-    /// Print the sidecar's own log, the oldest line first
+    /// Print the sidecar's log, oldest line first
     ///
-    /// From `log_file` and its predecessors; the sidecar need not run. Text that agents and hubs wrote cannot control the
-    /// terminal. Times are UTC.
+    /// It is read from `log_file` and its predecessors: the sidecar need not run. Control characters in texts of agents
+    /// and hubs are escaped. Times are UTC.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar logs --follow
@@ -132,15 +132,16 @@ Examples:
 
     /// Check configuration, folders, hub, token and pm2
     ///
-    /// One line for each thing looked at: ok, warning or problem, what was found, and what to do. It changes nothing and a
-    /// running sidecar does not notice it: the token is asked about over HTTP, without an `identify`. What pm2 has stored is
-    /// searched for secrets; variables are named, and no value is.
+    /// Prints a line for each thing it looks at: ok, warning or problem, what was found, and what to do. It changes
+    /// nothing, and a running sidecar keeps its connection. Secrets that pm2 has stored are named, without their
+    /// values.
     ///
-    /// It ends with 0 when there is no problem (warnings are none); else with the code that `run` would end with, where it
-    /// would, else with 69.
+    /// Exits with 0 if there is no problem (a warning is none), with the code that `run` would exit with if it could
+    /// not run, else with 69.
     ///
-    /// With --preflight it tells only whether this binary can run with this configuration and state: no network, no pm2,
-    /// some milliseconds, one line, 0 or 74 or 78. Run it with a new binary before it replaces the old one.
+    /// With --preflight it checks only whether this program can run with this configuration and state, within
+    /// milliseconds, without network and pm2, and exits with 0, 74 or 78. Do so with a new program before it replaces
+    /// the old one.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar check --config /srv/my-agent/config.json
@@ -150,8 +151,8 @@ Examples:
 
     /// Register a new agent at a hub and write its folder
     ///
-    /// It asks the hub for a token, writes config.json (mode 0600, never over one that is there) and the results folder,
-    /// and says how to start the sidecar under pm2. Nothing is started, and the token is not printed.
+    /// Gets a token from the hub, writes config.json (mode 0600) and the results folder, and prints how to start the
+    /// sidecar under pm2. It starts nothing, prints no token, and replaces no configuration without --force.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent
@@ -160,21 +161,20 @@ Examples:
   agentcom-hub token my-agent | agentcom-sidecar onboard --hub http://localhost:4000 --name my-agent --token-file -")]
     Onboard(OnboardArgs),
 
-    /// Run an agent's session for the task that the wake command was called for
+    /// Run the agent's session for a task; for use in `wake_command`
     ///
-    /// The one line of a `wake_command`. It ends once the command runs, which goes on in a session of its own: it outlives
-    /// this call, the sidecar and its restarts. Its end is the task's end: exit 0 completes the task with what it printed, or
-    /// with the JSON object that it printed last; anything else fails it, and so does a session that is killed. Its output is
-    /// passed on to the hub as it comes. A session whose task is cancelled is ended.
+    /// Returns once COMMAND runs, in a session of its own that outlives the sidecar and its restarts. Exit 0 of COMMAND
+    /// completes the task with what it printed, or with the JSON object that it printed last. Any other end fails it.
+    /// Output goes to the hub as it comes. If the task is cancelled, COMMAND is ended.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar session -- ./agent.sh
   In config.json:  \"wake_command\": \"agentcom-sidecar session -- claude -p \\\"$TASK_DESCRIPTION\\\"\"")]
     Session(SessionArgs),
 
-    /// Print the states and what leads from one to the next, found by driving the shipped code
+    /// Print the sidecar's states and what leads from one to the next
     ///
-    /// Nothing is read and nothing is running: the table is that of this binary.
+    /// The table is made by running this program's own transition function; no sidecar is needed.
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar machine                     every event, and where it leads from each state
@@ -182,7 +182,7 @@ Examples:
   agentcom-sidecar machine --format json | jq '.moves[] | select(.from == \"Draining\")'")]
     Machine(MachineArgs),
 
-    /// Print the completions of a shell
+    /// Print completions for a shell
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar completions bash > /etc/bash_completion.d/agentcom-sidecar
@@ -193,7 +193,7 @@ Examples:
         shell: clap_complete::Shell,
     },
 
-    /// Print the manual page: all of it, or one command's
+    /// Print the manual page, of all commands or of one
     #[command(after_long_help = "\
 Examples:
   agentcom-sidecar man | man -l -

@@ -16,16 +16,16 @@ pub struct Options {
     /// The configuration file [default: config.json in the working folder; env: AGENTCOM_CONFIG]
     #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     pub config: Option<PathBuf>,
-    /// In place of `log_level` in the configuration: debug, info, notice, warning, error
+    /// Replaces `log_level`: trace, debug, info, notice, warning, error
     #[arg(long, value_name = "LEVEL", global = true, help_heading = HEADING)]
     pub log_level: Option<String>,
-    /// In place of `log_format` in the configuration: auto, json, text
+    /// Replaces `log_format`: auto, json, text
     #[arg(long, value_name = "FORMAT", global = true, help_heading = HEADING)]
     pub log_format: Option<String>,
-    /// In place of `http_listen` in the configuration [env: AGENTCOM_HTTP_LISTEN]
+    /// Replaces `http_listen` [env: AGENTCOM_HTTP_LISTEN]
     #[arg(long, value_name = "ADDRESS", global = true, help_heading = HEADING)]
     pub http_listen: Option<String>,
-    /// In place of `hub_url` in the configuration
+    /// Replaces `hub_url`
     #[arg(long, value_name = "URL", global = true, help_heading = HEADING)]
     pub hub_url: Option<String>,
 }

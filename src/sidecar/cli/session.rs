@@ -20,7 +20,7 @@ const MAX_REQUEST_BYTES: u64 = 64 * 1024;
 /// The arguments of `session`.
 #[derive(Debug, Clone, Args)]
 pub struct SessionArgs {
-    /// The program and its arguments; it gets the variables of the wake and runs in this folder
+    /// The program and its arguments; it runs in this folder with the wake's variables
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

@@ -177,7 +177,7 @@ fn onboardings_that_cannot_be() {
             "--hub {web}/mute --name a",
             &[("config.json", GOOD)],
             78,
-            ["it is a's at ws://{gone}/ws", "{dir}/config.json", "--force"]
+            ["It is a's at ws://{gone}/ws", "{dir}/config.json", "--force"]
         ),
         onboard!(
             "--hub {web}/mute --name a",

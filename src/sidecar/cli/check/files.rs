@@ -143,7 +143,7 @@ pub(super) fn repo_folder(config: &Config) -> Option<Finding> {
                 "repo",
                 format!("{found}, and nothing runs in it: no hook makes branches or pull requests"),
             )
-            .then("set `hooks` (docs/operating.md, \"In place of Node sidecars\"), or leave `repo_dir` out")
+            .then("set `hooks` (docs/migrating.md, \"Replace Node sidecars\"), or leave `repo_dir` out")
         });
     }
     let found = format!("`repo_dir`: {} is no folder", folder.display());

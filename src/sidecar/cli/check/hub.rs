@@ -153,7 +153,8 @@ async fn check_token(config: &Config) -> (Finding, Option<HubKind>) {
     let limit = Duration::from_millis(config.connect_timeout_ms);
     let agent = &config.agent_id;
     let renew = format!(
-        "put its own token into {} (agentcom-hub token {agent} --out FILE makes one more), then restart the sidecar",
+        "put its own token into {} (agentcom-hub token {agent} --replace --out FILE makes another), then restart the \
+         sidecar",
         config.path.display()
     );
     let status = token::token_status(&base, agent, &config.token, limit, &config.transport()).await;

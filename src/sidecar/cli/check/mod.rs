@@ -29,10 +29,10 @@ type Finding = finding::Finding<ExitCode>;
 /// The arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// One JSON object instead of lines
+    /// Print one JSON object instead of lines
     #[arg(long)]
     pub json: bool,
-    /// Only whether this binary can run with this configuration and state here: no network, no pm2, one line
+    /// Check only whether this program can run here: no network, no pm2, one line
     #[arg(long, conflicts_with = "json")]
     pub preflight: bool,
 }

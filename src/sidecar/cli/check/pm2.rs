@@ -55,17 +55,16 @@ fn check_apps(list: &[Pm2Process], home: &Path, config: &Config, holder: Option<
                 list.iter().filter(|app| is_another_in_the_folder(app, config)).map(app_label).collect();
             let found = format!("another program runs in this folder: {}", others.join(", "));
             let todo = "start no second one beside it; if it is a Node sidecar, this one takes its place under its name \
-                        (docs/operating.md, \"In place of Node sidecars\")";
+                        (docs/migrating.md, \"Replace Node sidecars\")";
             vec![Finding::warning("pm2", found).then(todo)]
         }
         [] => {
             let found = format!(
-                "its daemon at {} lists {} apps, and none runs with this configuration",
+                "its daemon at {} runs no app with this configuration (it has {} in all)",
                 home.display(),
                 list.len()
             );
-            let todo =
-                "start it (docs/operating.md); where another user's pm2 runs it, check as that user or set PM2_HOME";
+            let todo = "start it under pm2; where another user's pm2 runs it, check as that user or set PM2_HOME";
             vec![Finding::warning("pm2", found).then(todo)]
         }
         [us] => {
@@ -89,7 +88,7 @@ fn query_failed(pm2: &Pm2, home: &Path, error: &Pm2Error) -> Finding {
             .then("npm install -g pm2; without it the sidecar runs too, and restarts itself in place"),
         (Pm2Error::NoDaemon, Some(program)) => {
             let found = format!("{} is there, and no daemon answers at {}", program.display(), home.display());
-            Finding::warning("pm2", found).then("start the sidecar under it (docs/operating.md), or set PM2_HOME")
+            Finding::warning("pm2", found).then("start the sidecar under it, or set PM2_HOME")
         }
         (
             Pm2Error::NotFound

@@ -28,19 +28,19 @@ const DEFAULT_LINES: usize = 100;
 /// The arguments of `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
-    /// The last N lines that match, or `all` [default: 100; with --since all]
+    /// Print the last N matching lines, or `all` [default: 100; with --since: all]
     #[arg(short = 'n', long, value_name = "N", value_parser = parse_lines)]
     lines: Option<LineCount>,
-    /// Go on with each new line, across restarts and rotation, until interrupted
+    /// Then print each new line, across restarts and rotation, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// The lines as the file has them: one JSON object each
+    /// Print the lines as the file has them: one JSON object each
     #[arg(long)]
     json: bool,
-    /// Only lines of this level and worse: debug, info, notice, warning, error
+    /// Print only lines of this level and worse: debug, info, notice, warning, error
     #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
     level: Option<LogLevel>,
-    /// Only lines since then: how long ago, such as 90s, 30m or 7d, or a time in UTC, such as 2026-11-24T07:46
+    /// Print only lines since then: how long ago, such as 90s, 30m or 7d, or a UTC time, such as 2026-11-24T07:46
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     since: Option<Since>,
 }

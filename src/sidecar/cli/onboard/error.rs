@@ -31,7 +31,7 @@ pub(super) enum OnboardError {
         source: io::Error,
     },
     /// The configuration file exists already.
-    #[error("{} is there already: {what}. Nothing was registered or changed", .path.display())]
+    #[error("{} is there already. {what}. Nothing was registered or changed", .path.display())]
     ThereAlready {
         /// The file.
         path: PathBuf,
@@ -47,9 +47,9 @@ pub(super) enum OnboardError {
     NotAFile(PathBuf),
     /// A folder cannot be created or written.
     #[error(
-        "cannot {doing} {}: {source}; give the user that runs this write permission there, or name a configuration \
-         elsewhere with --config. Nothing was registered",
-        .path.display()
+        "cannot {doing} {}: {source}; {}name a configuration elsewhere with --config. Nothing was registered",
+        .path.display(),
+        permission_advice(.source)
     )]
     Folder {
         /// The folder.
@@ -83,8 +83,8 @@ pub(super) enum OnboardError {
     #[error(
         "{hub} has an agent called {name:?} already, and gives each name's token once. Choose another --name; or, if \
          {name:?} is this agent (an onboarding that was interrupted after it had registered leaves it so): with its \
-         token in a file, run this again with --token-file FILE; without, make it one more on the hub's machine: \
-         agentcom-hub token {name} (--token-file - reads what that prints). Nothing was written"
+         token in a file, run this again with --token-file FILE; without, make it another on the hub's \
+         machine: agentcom-hub token {name} --replace (--token-file - reads what that prints). Nothing was written"
     )]
     Taken {
         /// The agent's name.
@@ -148,14 +148,14 @@ impl OnboardError {
         let file = path.display();
         let what = match Config::load(path) {
             Ok(loaded) if loaded.config.agent_id == name && loaded.config.hub_url == hub.ws => format!(
-                "it is {name}'s at this hub: this agent is onboarded, and nothing is left to do; \
+                "It is {name}'s at this hub: this agent is onboarded, and nothing is left to do. \
                  agentcom-sidecar check --config '{file}' tells whether all is well"
             ),
             Ok(loaded) => format!(
-                "it is {}'s at {}: name another file with --config, or replace it with --force",
+                "It is {}'s at {}: name another file with --config, or replace it with --force",
                 loaded.config.agent_id, loaded.config.hub_url
             ),
-            Err(_) => "it is not in order (agentcom-sidecar check tells how): mend it, name another file with \
+            Err(_) => "It is not in order (agentcom-sidecar check tells why): mend it, name another file with \
                        --config, or replace it with --force"
                 .to_owned(),
         };
@@ -179,6 +179,15 @@ impl OnboardError {
             | Self::NoToken { .. }
             | Self::BadToken { .. } => ExitCode::Unavailable,
         }
+    }
+}
+
+/// Returns the advice to change permissions, where they are what is in the way.
+fn permission_advice(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        "give the user that runs this write permission there, or "
+    } else {
+        ""
     }
 }
 
@@ -206,8 +215,8 @@ fn not_allowed_message(hub: &str, why: &str, given: Option<&str>) -> String {
 fn not_kept_message(name: &str, registered: bool, error: &DurableError) -> String {
     if registered {
         format!(
-            "{error}. The hub has registered {name:?} and its token is lost: mend that, make it one more on the \
-             hub's machine with agentcom-hub token {name}, and run this again with --token-file"
+            "{error}. The hub has registered {name:?} and its token is lost: mend that, make it another on the \
+             hub's machine with agentcom-hub token {name} --replace, and run this again with --token-file"
         )
     } else {
         format!("{error}. Mend that and run this again")

@@ -37,33 +37,33 @@ const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
 /// The arguments of `onboard`.
 #[derive(Debug, Args)]
 pub struct OnboardArgs {
-    /// The hub, by its HTTP or its WebSocket address
+    /// The hub's address, HTTP or WebSocket
     #[arg(long, value_name = "URL")]
     pub hub: String,
-    /// Who the agent is on the hub: 1 to 128 characters
+    /// The agent's name at the hub, 1 to 128 characters
     #[arg(long, value_name = "NAME")]
     pub name: String,
-    /// The shell line that wakes the agent; without it the agent has to find its tasks by itself
+    /// The shell line that wakes the agent; without it, set `wake_command` later, or the agent has to find its tasks itself
     #[arg(long, value_name = "LINE")]
     pub wake_command: Option<String>,
-    /// What tasks the agent can do; may be repeated
+    /// What tasks the agent can do; may be given several times
     #[arg(long = "capability", value_name = "WORD", default_value = "code")]
     pub capabilities: Vec<String>,
-    /// Do not register: the agent has a token already, and it is the last word of this file (- is stdin)
+    /// The agent has a token already: do not register, and take the last word of this file (- is stdin)
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// For a hub that lets only admins register: a file whose last word is an admin's token; without it, the token in
-    /// AGENTCOM_ADMIN_TOKEN is used
+    /// Where registration is not open: a file whose last word is an admin's token [env, the token
+    /// itself: AGENTCOM_ADMIN_TOKEN]
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     pub admin_token_file: Option<PathBuf>,
-    /// For a hub that lets only admins register, the code of an invitation (`agentcom-hub invite`); without it, the code in
-    /// AGENTCOM_INVITATION is used. Other users of this machine may see it in `ps`
+    /// Where registration is not open: the code of an invitation (`agentcom-hub invite`), which other users may see in
+    /// `ps` [env: AGENTCOM_INVITATION]
     #[arg(long, value_name = "CODE", conflicts_with_all = ["token_file", "admin_token_file"])]
     pub invitation: Option<String>,
-    /// The same, as the last word of this file (- is stdin)
+    /// Where registration is not open: a file whose last word is the code of an invitation (- is stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["token_file", "admin_token_file", "invitation"])]
     pub invitation_file: Option<PathBuf>,
-    /// Replace a configuration that is there
+    /// Replace an existing configuration
     #[arg(long)]
     pub force: bool,
 }

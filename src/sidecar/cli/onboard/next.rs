@@ -34,7 +34,7 @@ pub(super) fn text(loaded: &Loaded, results: &Path, hub: &HubAddress, registered
     }
     let program = program();
     let quoted_file = quoted(&file.to_string());
-    step("See that all is well:", &format!("{program} check --config {quoted_file}"));
+    step("Check that all is well:", &format!("{program} check --config {quoted_file}"));
     step("Start it under pm2:", &pm2_start(name, &program, &config.path));
     step("Bring it back after a reboot:", "pm2 save && pm2 startup");
     text

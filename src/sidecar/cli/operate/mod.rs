@@ -21,13 +21,13 @@ use crate::sidecar::exit_code::ExitCode;
 /// The arguments of `status`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct StatusArgs {
-    /// One line of JSON, for programs
+    /// Print one line of JSON
     #[arg(long)]
     json: bool,
-    /// Again whenever it changes, across restarts, until interrupted
+    /// Print it again whenever it changes, across restarts, until interrupted
     #[arg(long)]
     watch: bool,
-    /// How long a sidecar that is busy may take to answer, such as 30s or 5m [default: 15s]
+    /// How long a busy sidecar may take to answer, such as 30s or 5m [default: 15s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "watch")]
     timeout: Option<u64>,
 }
@@ -35,16 +35,16 @@ pub struct StatusArgs {
 /// The arguments of `restart`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RestartArgs {
-    /// Do not wait for the task: it goes on in its session, and the next run takes it up
+    /// Do not wait for the task: it goes on in its session, and the next run adopts it
     #[arg(long)]
     force: bool,
-    /// Why, for the log and the hub
+    /// The reason, for the log and the hub
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Wait until the next run is there, and say how long the hub was without it
+    /// Wait until the hub knows the next run, and print how long the hub was without it
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than this, such as 30s or 5m; the restart goes on, and the exit code is 124
+    /// Wait no longer than this, such as 30s or 5m; then exit with 124, with the restart still in force
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "wait")]
     timeout: Option<u64>,
     #[command(flatten)]
@@ -54,10 +54,10 @@ pub struct RestartArgs {
 /// The arguments of `drain`.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct DrainArgs {
-    /// Wait until no task is left, and no verdict
+    /// Wait until no task is left, and no verdict without an answer
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than this, such as 30s or 5m; it goes on draining, and the exit code is 124
+    /// Wait no longer than this, such as 30s or 5m; then exit with 124, with the drain still in force
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "wait")]
     timeout: Option<u64>,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub struct DrainArgs {
 /// How a command says what came of it.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OutputArgs {
-    /// One line of JSON, whatever comes of it, for programs
+    /// Print one line of JSON, also of a failure
     #[arg(long)]
     json: bool,
 }

@@ -46,6 +46,7 @@ impl Operator {
     fn wait_for_next_run(&self, before: &str, deadline: Deadline) -> Report {
         let mut away_since: Option<Instant> = None;
         let mut back_since: Option<Instant> = None;
+        let mut last = None;
         loop {
             let seen = deadline.limit(&self.client).status();
             let over = deadline.over();
@@ -77,8 +78,10 @@ impl Operator {
                 }
                 Err(error @ CallError::NotAllowed { .. }) => return report_of(error),
             }
+            last = latest(seen, last);
             if let Some(after) = over {
-                return restart_timed_out(after, seen.ok().as_ref());
+                let leaving = last.filter(|status: &Status| status.process.boot_id == before);
+                return restart_timed_out(after, leaving.as_ref());
             }
             deadline.pause(if away_since.is_some() || back_since.is_some() { POLL_AWAY } else { POLL });
         }
@@ -103,6 +106,7 @@ impl Operator {
 
     fn wait_until_drained(&self, deadline: Deadline) -> Report {
         let mut away_since: Option<Instant> = None;
+        let mut last = None;
         loop {
             let seen = deadline.limit(&self.client).status();
             match &seen {
@@ -125,8 +129,9 @@ impl Operator {
                 }
                 Err(error @ CallError::NotAllowed { .. }) => return report_of(error),
             }
+            last = latest(seen, last);
             if let Some(after) = deadline.over() {
-                return drain_timed_out(after, seen.ok().as_ref());
+                return drain_timed_out(after, last.as_ref());
             }
             deadline.pause(POLL);
         }
@@ -141,6 +146,21 @@ fn tell(asked: Report, json: bool) -> Option<String> {
     // A stdout that is closed or full says so again at the end of the wait.
     let _ = asked.print(json);
     None
+}
+
+/// Returns the state that is known after another request. One that the deadline cut short tells nothing: then what the
+/// request before it found still counts.
+fn latest<T>(seen: Result<T, CallError>, before: Option<T>) -> Option<T> {
+    match seen {
+        Ok(status) => Some(status),
+        Err(CallError::Silent { .. }) => before,
+        Err(
+            CallError::NotRunning { .. }
+            | CallError::NotAllowed { .. }
+            | CallError::Broken(_)
+            | CallError::Unanswered(_),
+        ) => None,
+    }
 }
 
 /// Returns whether a sidecar that does not answer, since `away_since` or now, has been away for too long.
@@ -238,4 +258,19 @@ fn drain_timed_out(after: Duration, seen: Option<&Status>) -> Report {
 fn timed_out(after: Duration, known: &str, then: &str) -> Report {
     let after = show::duration(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
     Report::new(ExitCode::TimedOut, format!("timed out after {after}: {known}; {then}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_was_cut_short_leaves_what_was_seen_before() {
+        let silent = || Err(CallError::Silent { after: Duration::from_millis(1) });
+        assert_eq!(latest(silent(), Some("working")), Some("working"));
+        assert_eq!(latest(silent(), None::<&str>), None);
+        assert_eq!(latest(Ok("idle"), Some("working")), Some("idle"));
+        let gone = Err(CallError::NotRunning { socket: "queue.json.sock".into() });
+        assert_eq!(latest(gone, Some("working")), None);
+    }
 }

@@ -43,7 +43,7 @@ pub(super) fn trouble(status: &Status) -> (String, String) {
 
 /// Returns where the right token belongs.
 fn token_remedy(status: &Status) -> String {
-    let another = format!("agentcom-hub token {} makes one more", status.agent_id);
+    let another = format!("agentcom-hub token {} --replace makes another", status.agent_id);
     match (override_of(status, "token"), &status.hub.token_file) {
         (Some(remedy), _) => {
             format!("{remedy}; this agent's own token belongs into {} ({another})", status.process.config)

@@ -60,7 +60,7 @@ impl fmt::Display for Holder {
             (None, None) => f.write_str("an unknown process")?,
         }
         match self.since_ms.and_then(|since| now_ms().checked_sub(since)) {
-            Some(age_ms) => write!(f, ", for {} s now", age_ms / 1_000),
+            Some(age_ms) => write!(f, ", running for {} s,", age_ms / 1_000),
             None => Ok(()),
         }
     }
