@@ -40,6 +40,11 @@ if (secrets.length > 0) process.stderr.write(`ecosystem.config.js: kept from pm2
 const here = (name, fallback) => path.resolve(__dirname, process.env[name] || fallback);
 
 const bin = here('AGENTCOM_BIN_DIR', fs.existsSync(path.join(__dirname, 'bin', 'agentcom-hub')) ? 'bin' : 'target/release');
+for (const program of ['agentcom-hub', 'agentcom-sidecar']) {
+  // pm2 says "Script not found" and no more.
+  if (fs.existsSync(path.join(bin, program))) continue;
+  process.stderr.write(`ecosystem.config.js: ${path.join(bin, program)} is not there: "cargo build --release" builds it, or AGENTCOM_BIN_DIR says where it is\n`);
+}
 const logs = here('AGENTCOM_LOG_DIR', 'logs');
 const config = here('AGENTCOM_CONFIG', 'config.json');
 const sidecar = process.env.AGENTCOM_NAME || 'agentcom-sidecar';

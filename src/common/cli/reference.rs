@@ -108,7 +108,7 @@ impl<C: Code> Reference<C> {
         let Some(uses) = self.uses.iter().find(|uses| uses.commands.contains(&command)) else { return Vec::new() };
         // In the order of the program's own lists.
         let used = |names: Names, used: &'static [&'static [&'static str]]| {
-            names.iter().copied().filter(|(name, _)| used.iter().any(|part| part.contains(name)))
+            names.iter().copied().filter(move |(name, _)| used.iter().any(|part| part.contains(name)))
         };
         let sections = [
             Section::of_environment(used(self.environment, uses.environment)),
