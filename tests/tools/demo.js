@@ -324,6 +324,9 @@ async function main() {
 }
 
 main().catch((error) => {
-  process.stderr.write(`\n${error instanceof Trouble ? error.message : error.stack}\n`);
-  process.exitCode = 1;
+  // After what a signal has to say: it may be the reason.
+  setImmediate(() => {
+    process.stderr.write(`\n${error instanceof Trouble ? error.message : error.stack}\n`);
+    process.exitCode = 1;
+  });
 });

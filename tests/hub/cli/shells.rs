@@ -90,7 +90,7 @@ fn packages_get_a_page_for_each_command_and_one_below_another() {
     let folder = folder();
     let said = printed(&["man", "-o", folder.path().to_str().unwrap()]);
     let page = |name: &str| std::fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
-    assert!(page("agentcom-hub").contains("agentcom\\-hub token list"), "{said}");
+    assert!(page("agentcom-hub").contains("agentcom-hub token list"), "{said}");
     for name in
         ["agentcom-hub-serve", "agentcom-hub-token", "agentcom-hub-token-list", "agentcom-hub-rollout-retry-failed"]
     {
@@ -113,7 +113,7 @@ fn in_a_terminal_the_manual_is_no_troff_source() {
     let line = format!("PATH= PAGER= exec {} man token revoke", env!("CARGO_BIN_EXE_agentcom-hub"));
     let output = Command::new("script").args(["-qefc", &line, "/dev/null"]).env("SHELL", "/bin/sh").output().unwrap();
     let shown = said(&output);
-    assert!(shown.starts_with("Revoke NAME's tokens at once") && !shown.contains(".TH"), "{shown}");
+    assert!(shown.contains("Usage: agentcom-hub token revoke") && !shown.contains(".TH"), "{shown}");
 }
 
 #[test]
