@@ -5,7 +5,7 @@
 //   AGENTCOM_NAME        pm2's name for the sidecar             (default: agentcom-sidecar)
 //   AGENTCOM_HUB_LISTEN  where the hub listens                  (default: 127.0.0.1:4000)
 //   AGENTCOM_HUB_DATA    the hub's folder                       (default: ./agentcom-hub-data)
-//   AGENTCOM_BIN_DIR     where the binaries are                 (default: ./target/release)
+//   AGENTCOM_BIN_DIR     where the binaries are                 (default: ./bin, as in a release, else ./target/release)
 //   AGENTCOM_LOG_DIR     what they print                        (default: ./logs)
 //   AGENTCOM_AGENTS      a folder of agents                     (default: none)
 // Several agents on one machine: each in a folder of its own with its config.json, all of those in one folder, and that
@@ -39,7 +39,12 @@ if (secrets.length > 0) process.stderr.write(`ecosystem.config.js: kept from pm2
 // pm2 resolves relative paths from the caller's folder; these are relative to this file.
 const here = (name, fallback) => path.resolve(__dirname, process.env[name] || fallback);
 
-const bin = here('AGENTCOM_BIN_DIR', 'target/release');
+const bin = here('AGENTCOM_BIN_DIR', fs.existsSync(path.join(__dirname, 'bin', 'agentcom-hub')) ? 'bin' : 'target/release');
+for (const program of ['agentcom-hub', 'agentcom-sidecar']) {
+  // pm2 says "Script not found" and no more.
+  if (fs.existsSync(path.join(bin, program))) continue;
+  process.stderr.write(`ecosystem.config.js: ${path.join(bin, program)} is not there: "cargo build --release" builds it, or AGENTCOM_BIN_DIR says where it is\n`);
+}
 const logs = here('AGENTCOM_LOG_DIR', 'logs');
 const config = here('AGENTCOM_CONFIG', 'config.json');
 const sidecar = process.env.AGENTCOM_NAME || 'agentcom-sidecar';

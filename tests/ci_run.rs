@@ -1,19 +1,28 @@
-//! `.ci/run` itself: a step that fails must fail it. It runs with a `cargo` that is none, so nothing is built.
+//! The scripts around the programs, with stand-ins for the tools, so that nothing is built: `.ci/run`, in which a step that
+//! fails must fail it, the demo's build, and what the workflows call.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+#[path = "ci_run/demo.rs"]
+mod demo;
+#[path = "ci_run/workflows.rs"]
+mod workflows;
+
+/// Writes a shell script that stands for a tool.
+fn stand_in(folder: &Path, name: &str, script: &str) {
+    let path = folder.join(name);
+    let written = path.with_extension("written");
+    fs::write(&written, format!("#!/bin/sh\n{script}\n")).unwrap();
+    // By a process of its own: what this one has just written may be open in the other test's child, and is not run then.
+    assert!(Command::new("install").args(["-m", "755"]).args([&written, &path]).status().unwrap().success());
+}
+
 /// Runs `.ci/run` with stand-ins for the tools: `cargo` does what `cargo` says, the others succeed.
 fn ci(cargo: &str) -> Output {
     let tools = tempfile::tempdir().unwrap();
-    let tool = |name: &str, script: &str| {
-        let path = tools.path().join(name);
-        let written = path.with_extension("written");
-        fs::write(&written, format!("#!/bin/sh\n{script}\n")).unwrap();
-        // By a process of its own: what this one has just written may be open in the other test's child, and is not run then.
-        assert!(Command::new("install").args(["-m", "755"]).args([&written, &path]).status().unwrap().success());
-    };
+    let tool = |name: &str, script: &str| stand_in(tools.path(), name, script);
     tool("cargo", cargo);
     tool("npm", r#"case "$*" in test*) echo "test result: ok. 1 passed; 0 failed;" ;; esac"#);
     for name in ["setsid", "rustup", "python3", "chromium"] {

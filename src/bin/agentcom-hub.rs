@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use agentcom::common::signals;
 use agentcom::hub::cli;
-use clap::Parser as _;
 
 fn main() -> ExitCode {
     signals::hold();
-    cli::run(cli::Cli::parse())
+    cli::run(cli::parse())
 }

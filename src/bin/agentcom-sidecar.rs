@@ -7,7 +7,6 @@ use agentcom::common::signals;
 use agentcom::sidecar::cli;
 use agentcom::sidecar::cli::{Cli, Command, Options};
 use agentcom::sidecar::exit_code::ExitCode;
-use clap::Parser;
 
 pub(crate) fn main() -> ProcessExit {
     let began = Instant::now();
@@ -15,7 +14,7 @@ pub(crate) fn main() -> ProcessExit {
         return end;
     }
     signals::hold();
-    let Cli { options, command } = Cli::parse();
+    let Cli { options, command } = cli::parse();
     let code = match command {
         None | Some(Command::Run) => cli::run(options, began),
         Some(command) => {
@@ -44,6 +43,6 @@ fn operate(options: Options, command: Command, began: Instant) -> ExitCode {
         Command::Session(args) => cli::session(args),
         Command::Machine(args) => cli::machine(&args),
         Command::Completions { shell } => cli::completions(shell),
-        Command::Man { command } => cli::man(command.as_deref()),
+        Command::Man(args) => cli::man(&args),
     }
 }

@@ -76,7 +76,15 @@ impl Code for ExitCode {
     const DONE: Self = Self::Done;
     const UNAVAILABLE: Self = Self::Unavailable;
 
+    fn all() -> Vec<Self> {
+        Self::all().collect()
+    }
+
     fn number(self) -> u8 {
         self as u8
+    }
+
+    fn meaning(self) -> &'static str {
+        self.meaning()
     }
 }

@@ -13,6 +13,7 @@ mod console;
 mod hardship;
 mod history;
 mod logs;
+mod manual;
 mod observing;
 mod onboard;
 mod page;

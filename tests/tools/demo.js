@@ -7,13 +7,13 @@
 
 'use strict';
 
-const { spawnSync } = require('child_process');
 const fs = require('fs');
 const net = require('net');
 const os = require('os');
 const path = require('path');
 
-const TOP = path.resolve(__dirname, '..', '..');
+const { TOP, Trouble, binDir, checkNode, prepare, run, say, stopOnSignals, trouble } = require('./demo_build');
+
 const DEMO = path.join(TOP, '.demo');
 const AGENT_DIR = path.join(DEMO, 'agent');
 const HUB_DATA = path.join(DEMO, 'hub-data');
@@ -25,36 +25,6 @@ const AGENT = 'demo-agent';
 const IDLE_RESTARTS = 7;
 // The Node sidecar under the same pm2, median of 7: restart_sidecar received -> identified again.
 const NODE_SIDECAR_MS = 3070;
-
-class Trouble extends Error {}
-
-/** What went wrong, and what to do about it. */
-function trouble(what, todo) {
-  return new Trouble(`${what}\n  -> ${todo}`);
-}
-
-function say(line = '') {
-  process.stdout.write(`${line}\n`);
-}
-
-function run(command, args, options = {}) {
-  const done = spawnSync(command, args, { cwd: TOP, encoding: 'utf8', maxBuffer: 1 << 26, ...options });
-  if (done.error && done.error.code === 'ENOENT') {
-    throw trouble(`${command} is not installed, or not on the PATH.`, `Install it, then run "npm run demo" again.`);
-  }
-  return done;
-}
-
-/**
- * Where the binaries are: AGENTCOM_DEMO_BIN, if others than the release's are to be shown, or where cargo leaves those;
- * CARGO_TARGET_DIR and cargo's own configuration may have moved it.
- */
-function binDir() {
-  if (process.env.AGENTCOM_DEMO_BIN) return path.resolve(process.env.AGENTCOM_DEMO_BIN);
-  const done = run('cargo', ['metadata', '--format-version', '1', '--no-deps', '--offline']);
-  if (done.status !== 0) throw trouble(`cargo metadata failed:\n${done.stderr}`, 'The message says why.');
-  return path.join(JSON.parse(done.stdout).target_directory, 'release');
-}
 
 // pm2's sockets live in PM2_HOME, and a unix socket's path has at most 108 bytes.
 function pm2Home() {
@@ -95,26 +65,6 @@ async function until(what, seconds, probe, logs) {
       throw trouble(`Waited ${seconds} s in vain for ${what}.\n${tails(logs)}`, `The logs are in ${LOGS} and ${AGENT_DIR}; "npm run demo" starts anew.`);
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
-
-function build() {
-  if (!process.env.AGENTCOM_DEMO_BIN) {
-    say('Building the two programs (the first time takes a minute or two) ...');
-    const done = run('cargo', ['build', '--release', '--bins', '--quiet'], { stdio: 'inherit' });
-    if (done.status !== 0) throw trouble('cargo build --release failed.', 'The compiler has said why, above.');
-  }
-  const pinned = require(path.join(TOP, 'package.json')).devDependencies.pm2;
-  let there;
-  try {
-    there = JSON.parse(fs.readFileSync(path.join(TOP, 'node_modules', 'pm2', 'package.json'), 'utf8')).version;
-  } catch {
-    there = undefined;
-  }
-  if (there !== pinned) {
-    say(`Installing pm2 ${pinned} into node_modules ...`);
-    const npm = run('npm', ['ci']);
-    if (npm.status !== 0) throw trouble(`npm ci failed:\n${npm.stderr}`, 'pm2 comes from npm: is the network there?');
   }
 }
 
@@ -255,12 +205,12 @@ function idle(hub) {
 }
 
 const STORY = {
-  commanded: 'restart commanded; no new task for this agent from here on',
+  commanded: 'the hub commands the restart, and gives this agent no new task from here on',
   delivered: 'the sidecar has the command',
-  accepted: 'it will, once its task is done',
-  draining: 'agent_restarting: its final message',
-  exiting: 'it has closed its connection',
-  back: 'back, as a new process',
+  accepted: 'the sidecar accepts it, and will restart once its task is done',
+  draining: 'the sidecar sends agent_restarting, its final message',
+  exiting: 'the sidecar has closed its connection',
+  back: 'the sidecar is connected again, as a new process',
 };
 
 /** Follows one command to its end and tells each step as the ledger records it. */
@@ -274,7 +224,7 @@ async function follow(hub, commandId, task) {
     const completed = history.find((entry) => entry.event === 'completed');
     for (const step of restart.steps.slice(told)) {
       if (completed && !done && completed.timestamp <= step.at_ms) {
-        line(completed.timestamp, 'the task is done, and the hub has its result');
+        line(completed.timestamp, 'the hub has the result of the task');
         done = true;
       }
       line(step.at_ms, STORY[step.step] || step.step);
@@ -293,7 +243,7 @@ async function restartWhileWorking(hub) {
   const { task_id: task } = await hub.expect(201, 'POST', '/api/tasks', { description: 'start=0.2 run=3' });
   await until('the agent to start', 20, () => fs.existsSync(path.join(AGENT_DIR, 'results', `${task}.started`)), SIDECAR_LOGS);
   say();
-  say(`${task} is under way (3 s of work); the sidecar is process ${before.pid}. Commanding a restart:`);
+  say(`The agent works on ${task}, for 3 s. The sidecar is process ${before.pid}. Meanwhile a restart is commanded:`);
   const command = await hub.expect(200, 'POST', `/api/admin/agents/${AGENT}/restart`, { reason: 'demo: while working' });
   const restart = await follow(hub, command.command_id, task);
   check(restart.state === 'back', 'the command ends in "back"', restart);
@@ -302,8 +252,8 @@ async function restartWhileWorking(hub) {
   const runs = fs.readFileSync(path.join(AGENT_DIR, 'runs.log'), 'utf8').split('\n').filter((line) => line.startsWith(`${task} `) && line.endsWith('started'));
   check(status === 'completed' && runs.length === 1, 'the task is completed and ran once', { status, runs });
   check(after.restarts === before.restarts + 1 && after.pid !== before.pid, 'pm2 has restarted it once', { before, after });
-  say(`  The task was completed, and ran once. pm2: restarts ${before.restarts} -> ${after.restarts}, pid ${before.pid} -> ${after.pid}.`);
-  say(`  From its final message to its return: ${restart.gap_ms} ms.`);
+  say(`  The task is completed, and ran once. pm2 counts one restart more (${before.restarts} -> ${after.restarts}); process ${before.pid} became ${after.pid}.`);
+  say(`  The hub was without the sidecar for ${restart.gap_ms} ms.`);
 }
 
 /** From the command's delivery to the return, ms, as the hub's ledger has it. */
@@ -327,42 +277,56 @@ async function idleRestarts(hub) {
   check(after.restarts === before.restarts + IDLE_RESTARTS, `pm2 has restarted it ${IDLE_RESTARTS} times`, { before, after });
   const median = [...gaps].sort((a, b) => a - b)[(IDLE_RESTARTS - 1) / 2];
   say();
-  say(`Idle, ${IDLE_RESTARTS} times in a row, command delivered -> identified again: ${gaps.join(', ')} ms.`);
-  say(`  Median ${median} ms; the Node sidecar takes ${NODE_SIDECAR_MS.toLocaleString('en')} ms (x${Math.round(NODE_SIDECAR_MS / median)}).`);
+  say(`${IDLE_RESTARTS} restarts of the idle sidecar, each from the command's arrival until it is connected again: ${gaps.join(', ')} ms.`);
+  say(`  Median ${median} ms. AgentCom's Node sidecar takes ${NODE_SIDECAR_MS.toLocaleString('en')} ms (${Math.round(NODE_SIDECAR_MS / median)} times as long; "npm run bench" measures both).`);
   const memory = /VmRSS:\s+(\d+) kB/.exec(fs.readFileSync(`/proc/${after.pid}/status`, 'utf8'));
-  if (memory) say(`  Idle, the sidecar holds ${(memory[1] / 1024).toFixed(1)} MB of memory; the Node sidecar 55.5 MB.`);
+  if (memory) say(`  The idle sidecar holds ${(memory[1] / 1024).toFixed(1)} MB of memory, the Node sidecar 55.5 MB.`);
 }
 
 function howToGoOn(hub) {
-  const home = path.relative(process.cwd(), pm2Home()) || pm2Home();
+  const shown = (file) => path.relative(process.cwd(), file) || file;
+  const bin = shown(binDir());
   say();
-  say('Both are left running. To look:');
-  say(`  PM2_HOME=${home} npx pm2 ls`);
-  say(`  curl -s ${hub.url}/api/agents`);
-  say(`  sed 's/^/Authorization: Bearer /' .demo/admin-token | curl -s -H @- ${hub.url}/api/admin/agents/${AGENT}/restarts`);
-  say(`  tail -f .demo/agent/sidecar.log`);
-  say('To stop: npm run demo:stop');
+  say('Hub and sidecar are left running. Look at them:');
+  say(`  ${hub.url}/dashboard            in a browser; the token to sign in with is in .demo/admin-token`);
+  say(`  ${path.join(bin, 'agentcom-hub')} restarts --data .demo/hub-data`);
+  say(`  ${path.join(bin, 'agentcom-sidecar')} status --config .demo/agent/config.json`);
+  say(`  PM2_HOME=${shown(pm2Home())} npx pm2 ls`);
+  say('Stop them:');
+  say('  npm run demo:stop');
 }
 
+const BEGINNING = `The demo starts a hub and a sidecar on this machine, gives the agent a task, and restarts the sidecar while it works.
+It builds both programs first: some minutes the first time, seconds after that. The demo itself takes half a minute.
+Everything is kept in this folder (target/, node_modules/, .demo/).
+`;
+const STOPPED = 'Stopped. Hub and sidecar may be running: "npm run demo:stop" stops them, "npm run demo" starts anew.';
+
 async function main() {
-  if (Number(process.versions.node.split('.')[0]) < 18) throw trouble(`Node ${process.versions.node} is too old.`, 'pm2 and this script want Node 18 or later.');
+  checkNode();
   if (process.argv[2] === 'stop') {
     if (fs.existsSync(PM2)) pm2(['kill']);
-    say('Stopped. Tokens, tasks and logs are still in .demo/.');
+    say('Stopped. Tokens, tasks and logs are still in .demo/; delete that folder to forget them.');
     return;
   }
-  build();
+  stopOnSignals(STOPPED);
+  say(BEGINNING);
+  await prepare();
   for (const folder of [path.join(AGENT_DIR, 'results'), HUB_DATA, LOGS]) fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  say('Starting hub and sidecar under a pm2 of their own ...');
   // An earlier demo's hub would hold the port.
   for (const name of ['agentcom-sidecar', 'agentcom-hub']) if (pm2App(name)) pm2(['delete', name]);
   const hub = await start(await choosePort());
-  say(`The hub listens on ${hub.url}; ${AGENT} is connected.`);
+  say(`  The hub listens on ${hub.url}, and the sidecar of the agent "${AGENT}" is connected to it.`);
   await restartWhileWorking(hub);
   await idleRestarts(hub);
   howToGoOn(hub);
 }
 
 main().catch((error) => {
-  process.stderr.write(`\n${error instanceof Trouble ? error.message : error.stack}\n`);
-  process.exitCode = 1;
+  // After what a signal has to say: it may be the reason.
+  setImmediate(() => {
+    process.stderr.write(`\n${error instanceof Trouble ? error.message : error.stack}\n`);
+    process.exitCode = 1;
+  });
 });

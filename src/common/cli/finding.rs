@@ -7,15 +7,21 @@ use serde_json::{Value, json};
 use crate::common::secret::{REDACTED, Secret};
 use crate::common::text::count_of;
 
-/// The exit codes of a program, as far as findings need them.
+/// The exit codes of a program, as far as findings, help and manual need them.
 pub trait Code: Copy + PartialEq {
     /// The code for success.
     const DONE: Self;
     /// The code for a problem that has no code of its own.
     const UNAVAILABLE: Self;
 
+    /// Returns every code, in ascending order.
+    fn all() -> Vec<Self>;
+
     /// Returns its number.
     fn number(self) -> u8;
+
+    /// Returns its meaning.
+    fn meaning(self) -> &'static str;
 }
 
 /// The severity of a finding.

@@ -40,14 +40,25 @@ pub(super) enum ExitCode {
     Terminated = 143,
 }
 
-impl ExitCode {
-    /// Returns every code, in ascending order.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        Self::iter()
+impl From<ExitCode> for ProcessExit {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+impl Code for ExitCode {
+    const DONE: Self = Self::Done;
+    const UNAVAILABLE: Self = Self::Unavailable;
+
+    fn all() -> Vec<Self> {
+        Self::iter().collect()
     }
 
-    /// Returns the code's meaning, as printed in the help and the man page.
-    pub(super) const fn meaning(self) -> &'static str {
+    fn number(self) -> u8 {
+        self as u8
+    }
+
+    fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
                 "done; `serve`: stopped by a signal; `--follow`: completed; `--wait`: all are back, or hold no task; `rollout watch`: \
@@ -78,20 +89,5 @@ impl ExitCode {
             Self::Interrupted => "SIGINT (Ctrl-C); what the hub was asked for goes on",
             Self::Terminated => "SIGTERM; what the hub was asked for goes on",
         }
-    }
-}
-
-impl From<ExitCode> for ProcessExit {
-    fn from(code: ExitCode) -> Self {
-        Self::from(code as u8)
-    }
-}
-
-impl Code for ExitCode {
-    const DONE: Self = Self::Done;
-    const UNAVAILABLE: Self = Self::Unavailable;
-
-    fn number(self) -> u8 {
-        self as u8
     }
 }

@@ -17,11 +17,13 @@ mod serve;
 mod show;
 mod store;
 mod tasks;
+mod uses;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::common::cli::man::ManArgs;
 use crate::common::signals::release;
 use crate::hub::cli::access::invite::{self, InviteAction, NewInvitation};
 use crate::hub::cli::access::token::{self, NewToken, TokenAction};
@@ -43,13 +45,14 @@ use crate::hub::cli::tasks::change::{self, Change, ChangeArgs};
 use crate::hub::cli::tasks::list::{self as tasks_list, TasksArgs};
 use crate::hub::cli::tasks::one::{self as task, TaskArgs};
 use crate::hub::cli::tasks::submit::{self, SubmitArgs};
+use crate::hub::cli::uses::REFERENCE;
 
 /// The hub of agentcom sidecars: assigns tasks, commands restarts, and records how each went.
 ///
 /// Every command but `serve` is a client of a hub: of the one whose data folder --data names (whether or not it runs), or of
 /// the one at the address that --hub names, with a token.
 #[derive(Debug, Parser)]
-#[command(name = "agentcom-hub", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
+#[command(name = "agentcom-hub", version, after_help = REFERENCE.exit_codes(), after_long_help = REFERENCE.after_help())]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -182,15 +185,23 @@ Examples:
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page of all commands, or of one
+    /// Show the manual: all of it, or one command's page
+    ///
+    /// In a terminal `man` shows it, or PAGER or `less` as plain text where `man` is not installed. Into a pipe or a file it is
+    /// written as troff source, which `man -l` reads and packages hold.
     #[command(after_long_help = "\
 Examples:
-  agentcom-hub man | man -l -
-  agentcom-hub man token list")]
-    Man {
-        /// Only this command's
-        command: Vec<String>,
-    },
+  agentcom-hub man token list
+  agentcom-hub man > /usr/local/share/man/man1/agentcom-hub.1
+  agentcom-hub man --out /usr/local/share/man/man1      a page for each command, too")]
+    Man(ManArgs),
+}
+
+/// Reads the command line. Ends the process where it is wrong, or asks for help or the version.
+pub fn parse() -> Cli {
+    let matches = REFERENCE.document(Cli::command()).get_matches();
+    // The matches are those of the same tree.
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
 /// Runs the command and returns the exit code.
@@ -223,7 +234,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Restore(args) => backup::run_restore(&args),
         Command::Check(args) => check::run(&args),
         Command::Completions { shell } => man::completions(shell),
-        Command::Man { command } => man::man(&command),
+        Command::Man(args) => man::man(&args),
     };
     code.into()
 }

@@ -16,8 +16,12 @@ mod run;
 mod runtime;
 mod session;
 mod show;
+mod uses;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::common::cli::man::ManArgs;
+use crate::sidecar::cli::uses::REFERENCE;
 
 pub use check::{CheckArgs, check};
 pub use history::{HistoryArgs, history};
@@ -37,7 +41,7 @@ pub use session::{SessionArgs, session};
 ///
 /// Without a command it is `agentcom-sidecar run`. A new agent begins with `onboard`.
 #[derive(Debug, Parser)]
-#[command(name = "agentcom-sidecar", version, after_help = man::exit_codes(), after_long_help = man::after_help())]
+#[command(name = "agentcom-sidecar", version, after_help = REFERENCE.exit_codes(), after_long_help = REFERENCE.after_help())]
 pub struct Cli {
     /// The configuration file and what overrides it.
     #[command(flatten)]
@@ -193,13 +197,21 @@ Examples:
         shell: clap_complete::Shell,
     },
 
-    /// Print the manual page, of all commands or of one
+    /// Show the manual: all of it, or one command's page
+    ///
+    /// In a terminal `man` shows it, or PAGER or `less` as plain text where `man` is not installed. Into a pipe or a file it is
+    /// written as troff source, which `man -l` reads and packages hold.
     #[command(after_long_help = "\
 Examples:
-  agentcom-sidecar man | man -l -
-  agentcom-sidecar man > /usr/local/share/man/man1/agentcom-sidecar.1")]
-    Man {
-        /// Only this command's
-        command: Option<String>,
-    },
+  agentcom-sidecar man restart
+  agentcom-sidecar man > /usr/local/share/man/man1/agentcom-sidecar.1
+  agentcom-sidecar man --out /usr/local/share/man/man1      a page for each command, too")]
+    Man(ManArgs),
+}
+
+/// Reads the command line. Ends the process where it is wrong, or asks for help or the version.
+pub fn parse() -> Cli {
+    let matches = REFERENCE.document(Cli::command()).get_matches();
+    // The matches are those of the same tree.
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }

@@ -159,7 +159,7 @@ fn invalid_message(path: &Path, problems: &[Problem]) -> String {
 
 fn hint(source: &io::Error, path: &Path) -> String {
     if source.kind() == io::ErrorKind::NotFound {
-        "write one, or name yours with --config or AGENTCOM_CONFIG".to_owned()
+        "agentcom-sidecar onboard writes one; or name yours with --config or AGENTCOM_CONFIG".to_owned()
     } else if source.kind() == io::ErrorKind::PermissionDenied {
         format!("it must belong to the user that runs the sidecar (chown, then chmod 600 {})", path.display())
     } else {

@@ -5,8 +5,6 @@
 //! orders to disk is read back as it was.
 #![no_main]
 
-mod life;
-
 use agentcom::machine::{RestartMethod, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
 use agentcom::sidecar::shell::decode_frame;
 use agentcom::protocol::HubFrame;

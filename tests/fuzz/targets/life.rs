@@ -1,9 +1,6 @@
 //! A machine that is fed with events and judged after each by the shipped properties. It answers for the disk, which
 //! holds what the shipped writer writes and the shipped reader reads back; it decides nothing else.
 
-// Each target uses a part of it.
-#![allow(dead_code)]
-
 use agentcom::machine::invariants::{StepRecord, check_step};
 use agentcom::machine::{Disk, Effect, Event, Journal, Machine, Phase, Policy, Timestamp, transition};
 use agentcom::sidecar::journal::{Boot, Found, from_bytes, to_bytes};

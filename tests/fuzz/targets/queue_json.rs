@@ -4,8 +4,6 @@
 //! goes on from it keeps the properties while its deadlines come.
 #![no_main]
 
-mod life;
-
 use agentcom::sidecar::journal::{Found, from_bytes, to_bytes};
 use agentcom::protocol::{JsonFields, read_stored, repair};
 use life::{BOOT, Life, assert_read_back};

@@ -86,6 +86,37 @@ fn the_manual_has_every_command_and_a_page_for_each() {
 }
 
 #[test]
+fn packages_get_a_page_for_each_command_and_one_below_another() {
+    let folder = folder();
+    let said = printed(&["man", "-o", folder.path().to_str().unwrap()]);
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
+    assert!(page("agentcom-hub").contains("agentcom-hub token list"), "{said}");
+    for name in
+        ["agentcom-hub-serve", "agentcom-hub-token", "agentcom-hub-token-list", "agentcom-hub-rollout-retry-failed"]
+    {
+        assert!(page(name).contains(&format!(".TH {name} 1")), "{name}: {}", page(name));
+    }
+    let count = std::fs::read_dir(folder.path()).unwrap().count();
+    assert!(count > COMMANDS.len() && said.starts_with(&format!("{count} pages written to ")), "{said}");
+}
+
+#[test]
+fn the_help_of_a_command_ends_with_what_it_uses() {
+    let help = printed(&["token", "list", "--help"]);
+    let (_, uses) = help.split_once("\nEnvironment:\n").unwrap();
+    assert!(uses.contains("AGENTCOM_HUB_DATA") && uses.contains("hub.sock") && uses.contains("\n   77  "), "{help}");
+    assert!(!uses.contains("COLUMNS") && !uses.contains("\n    1  ") && !uses.contains("\n  124  "), "{help}");
+}
+
+#[test]
+fn in_a_terminal_the_manual_is_no_troff_source() {
+    let line = format!("PATH= PAGER= exec {} man token revoke", env!("CARGO_BIN_EXE_agentcom-hub"));
+    let output = Command::new("script").args(["-qefc", &line, "/dev/null"]).env("SHELL", "/bin/sh").output().unwrap();
+    let shown = said(&output);
+    assert!(shown.contains("Usage: agentcom-hub token revoke") && !shown.contains(".TH"), "{shown}");
+}
+
+#[test]
 fn bash_completes_a_command_and_its_options() {
     let folder = folder();
     let file = folder.path().join("completions");

@@ -16,7 +16,11 @@ fn files_that_are_no_configuration() {
             files: &[],
             env: &[],
             code: 78,
-            says: ["cannot read the configuration", "{dir}/config.json", "write one, or name yours with --config"],
+            says: [
+                "cannot read the configuration",
+                "{dir}/config.json",
+                "agentcom-sidecar onboard writes one; or name yours with --config",
+            ],
         },
         config!("<dir>", ["cannot read the configuration", "{dir}/config.json", "name another with --config"]),
         Row {

@@ -87,7 +87,16 @@ impl Failure {
                 );
             }
             (ExitCode::NotAllowed, 401) if !has_token => {
-                message = format!("{message}; name its file with --token-file");
+                message = format!(
+                    "{place} asks for a token: name its file with --token-file (on the hub's machine, agentcom-hub token \
+                     NAME makes one)"
+                );
+            }
+            (ExitCode::NotAllowed, 401) if code == "unauthorized" => {
+                message = format!(
+                    "{place} does not know the token that was given: name the right one's file with --token-file (on the \
+                     hub's machine, agentcom-hub token NAME makes one)"
+                );
             }
             _ => {}
         }
@@ -161,6 +170,20 @@ mod tests {
         }
         let proxy = Failure::refused("h", 504, &Value::Null, true);
         assert_eq!((proxy.code, proxy.unanswered, proxy.passes), (ExitCode::Unavailable, true, false));
+    }
+
+    #[test]
+    fn a_token_that_is_missing_or_wrong_is_told_apart() {
+        let said =
+            |has_token| Failure::refused("http://h", 401, &json!({"code": "unauthorized", "detail": "d"}), has_token);
+        for (has_token, expected) in
+            [(false, "http://h asks for a token: "), (true, "http://h does not know the token that was given: ")]
+        {
+            let failure = said(has_token);
+            assert_eq!(failure.code, ExitCode::NotAllowed);
+            assert!(failure.message.starts_with(expected), "{}", failure.message);
+            assert!(failure.message.contains("with --token-file"), "{}", failure.message);
+        }
     }
 
     #[test]
