@@ -89,6 +89,7 @@ const RESTART: &[Ask] = &[Ask::Task("t1"), Ask::Restart("c1")];
 pub const CLUSTERS: &[Scope] = &[
     scope("cluster: a task, and a dead leader", TASK, Budget { takeovers: 1, hub_deaths: 1, ..NOTHING }),
     scope("cluster: a task, and a lost commit", TASK, Budget { takeovers: 1, lost_commits: 1, ..NOTHING }),
+    scope("cluster: a task, and a stopped gateway", TASK, Budget { takeovers: 1, gateway_stops: 1, ..NOTHING }),
     scope("cluster: a task, and a dead gateway", TASK, Budget { takeovers: 1, gateway_deaths: 1, ..NOTHING }),
     scope("cluster: a task, and a dead agent", TASK, Budget { takeovers: 1, agent_deaths: 1, ..NOTHING }),
 ];
@@ -96,7 +97,6 @@ pub const CLUSTERS: &[Scope] = &[
 /// Larger ones, for the night.
 pub const CLUSTERS_NIGHTLY: &[Scope] = &[
     scope("cluster: a task, and a stopped leader", TASK, Budget { takeovers: 1, hub_stops: 1, ..NOTHING }),
-    scope("cluster: a task, and a stopped gateway", TASK, Budget { takeovers: 1, gateway_stops: 1, ..NOTHING }),
     scope("cluster: a restart, and a takeover", RESTART, Budget { takeovers: 1, ..NOTHING }),
     scope("cluster: two tasks, and a stopped leader", TASKS, Budget { takeovers: 1, hub_stops: 1, ..NOTHING }),
     scope("cluster: a restart, and a stopped leader", RESTART, Budget { takeovers: 1, hub_stops: 1, ..NOTHING }),
