@@ -125,6 +125,8 @@ impl Database {
     pub fn state_hash(&self, now: u64, hasher: &mut impl Hasher) {
         self.epoch.hash(hasher);
         self.records.state_hash(now, hasher);
+        // One may have nothing in it but the fence.
+        self.under_way.len().hash(hasher);
         for commit in &self.under_way {
             commit.state_hash(now, hasher);
         }

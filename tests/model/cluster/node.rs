@@ -116,7 +116,7 @@ impl Node {
                 (epoch, *commit_no == database.commit_no, written).hash(hasher);
                 scheduler.state_hash(now, &rank, hasher);
                 if let Some(Rest { commit, words, point }) = rest {
-                    point.hash(hasher);
+                    (point, commit.is_some()).hash(hasher);
                     commit.iter().for_each(|commit| commit.state_hash(now, hasher));
                     for word in words {
                         match word {
