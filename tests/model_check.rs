@@ -14,8 +14,8 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use model::cluster::{self, Cluster};
 use model::cluster::scopes::{CLUSTERS, CLUSTERS_NIGHTLY, Scope as ClusterScope, WITHOUT};
+use model::cluster::{self, Cluster};
 use model::facts::Fact;
 use model::graph;
 use model::rollout::{self, ROLLOUTS};
