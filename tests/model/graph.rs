@@ -21,17 +21,22 @@ pub struct Found {
     pub stuck: Option<Vec<Action>>,
 }
 
-#[derive(Default)]
-struct Graph {
+struct Graph<A> {
     numbers: HashMap<u64, u32>,
     /// By state: from where and how it was first reached.
-    parents: Vec<(u32, Option<Action>)>,
+    parents: Vec<(u32, Option<A>)>,
     /// (to, from).
     edges: Vec<(u32, u32)>,
     good: Vec<bool>,
 }
 
-fn print(world: &World) -> u64 {
+impl<A> Default for Graph<A> {
+    fn default() -> Self {
+        Self { numbers: HashMap::new(), parents: Vec::new(), edges: Vec::new(), good: Vec::new() }
+    }
+}
+
+fn print(world: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     world.hash(&mut hasher);
     hasher.finish()
@@ -41,7 +46,7 @@ pub fn explore(system: &System) -> Found {
     let mut graph = Graph::default();
     let mut frontier = Vec::new();
     let (mut cut, mut well) = (0, 0);
-    let mut enter = |graph: &mut Graph, world: &World, parent: u32, action: Option<Action>| -> (u32, bool) {
+    let mut enter = |graph: &mut Graph<Action>, world: &World, parent: u32, action: Option<Action>| -> (u32, bool) {
         let next = u32::try_from(graph.parents.len()).expect("a small graph");
         match graph.numbers.entry(print(world)) {
             Entry::Occupied(known) => (*known.get(), false),
@@ -81,7 +86,7 @@ pub fn explore(system: &System) -> Found {
     Found { states, cut, well, stuck }
 }
 
-impl Graph {
+impl<A: Copy> Graph<A> {
     fn first_stuck(&mut self) -> Option<u32> {
         self.edges.sort_unstable();
         let mut reached = self.good.clone();
@@ -98,7 +103,7 @@ impl Graph {
         numbers.into_iter().find(|number| !reached[*number as usize])
     }
 
-    fn way_to(&self, number: u32) -> Vec<Action> {
+    fn way_to(&self, number: u32) -> Vec<A> {
         let mut way = Vec::new();
         let mut at = number;
         while let (parent, Some(action)) = self.parents[at as usize] {
@@ -111,25 +116,30 @@ impl Graph {
 }
 
 /// Two ways to states with one digest, after which the same action leads to different states.
-pub struct Unlike {
-    pub one: Vec<Action>,
-    pub other: Vec<Action>,
-    pub action: Action,
+pub struct Unlike<A> {
+    pub one: Vec<A>,
+    pub other: Vec<A>,
+    pub action: A,
 }
 
 /// Follows every way to every state, and compares what a state leads to with what it led to the first time.
-pub fn first_unlike(system: &System) -> Option<Unlike> {
-    let mut known: HashMap<u64, (u32, Vec<(Action, u64)>)> = HashMap::new();
+pub fn first_unlike<M>(system: &M) -> Option<Unlike<M::Action>>
+where
+    M: Model,
+    M::State: Hash,
+    M::Action: Copy + PartialEq,
+{
+    let mut known: HashMap<u64, (u32, Vec<(M::Action, u64)>)> = HashMap::new();
     let mut graph = Graph { parents: vec![(0, None)], ..Graph::default() };
-    let mut frontier: Vec<(u32, World)> = system.init_states().into_iter().map(|world| (0, world)).collect();
+    let mut frontier: Vec<(u32, M::State)> = system.init_states().into_iter().map(|world| (0, world)).collect();
     while !frontier.is_empty() {
         let mut later = Vec::new();
         for (number, world) in frontier {
             let mut actions = Vec::new();
             system.actions(&world, &mut actions);
-            let follow = |action| (action, system.after(&world, action, None));
-            let nexts: Vec<(Action, World)> = actions.into_iter().map(follow).collect();
-            let prints: Vec<(Action, u64)> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
+            let follow = |action| Some((action, system.next_state(&world, action)?));
+            let nexts: Vec<(M::Action, M::State)> = actions.into_iter().filter_map(follow).collect();
+            let prints: Vec<(M::Action, u64)> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
             match known.entry(print(&world)) {
                 Entry::Occupied(first) => {
                     let (first, expected) = first.get();

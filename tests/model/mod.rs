@@ -7,6 +7,7 @@
 //! - [`rebase`]: time that stands still while everything moves into the past.
 //! - [`scope`], [`scopes`]: how much may go wrong.
 //! - [`rollout`]: a model of its own, of the hub and a fleet.
+//! - [`cluster`]: another one, of two hubs over one database.
 //! - [`facts`], [`violation`]: what must have happened, and what must not.
 //! - [`graph`], [`story`]: whether the good end stays in reach; a path as a story.
 
@@ -17,6 +18,7 @@
 
 pub mod action;
 pub mod asked;
+pub mod cluster;
 mod connection;
 pub mod facts;
 pub mod graph;

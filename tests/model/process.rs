@@ -14,7 +14,7 @@ use super::asked::{Asked, Numbers};
 use super::connection::{Conn, End, Up};
 use super::facts::Fact;
 use super::hub::Hub;
-use super::rebase::{NOW, Shift, open_restart};
+use super::rebase::{NOW, Shift, undated};
 use super::scope::{DRAIN_DEADLINE_MS, RESTART_DEADLINE_MS, STOP_BUDGET_MS};
 use super::story::Beat;
 use super::system::System;
@@ -400,19 +400,6 @@ pub fn process_ends(world: &mut World, rebooted: bool) -> Result<(), Violation> 
     }
     Arc::make_mut(&mut world.ghost.history).crashed(&world.disk, rebooted)?;
     Ok(())
-}
-
-/// Dates are for people: no hub decides by them.
-fn undated(mut said: ToHub) -> ToHub {
-    match &mut said {
-        ToHub::AgentRestarting { restart, .. } => open_restart(restart),
-        ToHub::Identify { status: _, restarted: Some(from), previous_end: _ } => {
-            open_restart(&mut from.restart);
-            from.gap_ms = 0;
-        }
-        _ => {}
-    }
-    said
 }
 
 /// The numbers of effects after which a death is worth trying: those after which the world differs.

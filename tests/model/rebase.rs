@@ -7,7 +7,7 @@ use agentcom::machine::invariants::History;
 use agentcom::machine::{
     Assignment, Cause, Connection, Delivery, Disk, Heartbeat, Job, Journal, LastLook, Machine, NextRun, Online,
     OpenRestart, Ownership, ParkedTask, Pending, PendingRestart, PersistedJob, Report, RestartCheck, RestartLedger,
-    Returned, Review, Stage, State, TimeLimit, Timestamp,
+    Returned, Review, Stage, State, TimeLimit, Timestamp, ToHub,
 };
 
 use super::asked::OPEN;
@@ -221,8 +221,21 @@ impl Shift {
 }
 
 /// When the drain began is for the gap that people read.
-pub fn open_restart(open: &mut OpenRestart) {
+fn open_restart(open: &mut OpenRestart) {
     if let Some(at) = &mut open.leaving_at {
         *at = NOW;
     }
+}
+
+/// Dates are for people: no hub decides by them.
+pub fn undated(mut said: ToHub) -> ToHub {
+    match &mut said {
+        ToHub::AgentRestarting { restart, .. } => open_restart(restart),
+        ToHub::Identify { status: _, restarted: Some(from), previous_end: _ } => {
+            open_restart(&mut from.restart);
+            from.gap_ms = 0;
+        }
+        _ => {}
+    }
+    said
 }
