@@ -8,12 +8,16 @@
 mod agent;
 #[path = "simulated/books.rs"]
 mod books;
+#[path = "simulated/day/mod.rs"]
+mod day;
 #[path = "simulated/hub.rs"]
 mod hub;
 #[path = "simulated/judge.rs"]
 mod judge;
 #[path = "simulated/look_ahead.rs"]
 mod look_ahead;
+#[path = "simulated/rng.rs"]
+mod rng;
 #[path = "simulated/run.rs"]
 mod run;
 #[path = "simulated/shared.rs"]
@@ -130,4 +134,41 @@ fn one_seed_is_the_same_world_twice() {
         let differs = one.story.iter().zip(&two.story).find(|(one, two)| one != two);
         assert!(one.digest == two.digest && !one.story.is_empty(), "seed {seed}: {differs:?}");
     }
+}
+
+/// A thousand agents in an hour of virtual time, with the faults of a day (`npm run day` plays a day of 100,000).
+#[test]
+fn in_an_hour_of_a_thousand_agents_every_task_has_its_outcome_and_every_agent_is_back() {
+    let day::Outcome { figures, failure } = day::play(day::Options::hour(1_000, 1));
+    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    eprintln!("{figures}");
+    for (what, count) in [
+        ("completed tasks", figures.outcomes.get("completed").copied().unwrap_or_default()),
+        ("dead letters", figures.outcomes.get("dead letters").copied().unwrap_or_default()),
+        ("cancelled tasks", figures.outcomes.get("cancelled").copied().unwrap_or_default()),
+        ("retries", figures.retried),
+        ("reclaims", figures.reclaimed),
+        ("restarts that ended as back", figures.restarts.get("back").copied().unwrap_or_default()),
+        ("processes that died", figures.deaths),
+        ("hosts that were rebooted", figures.reboots),
+        ("checked steps", figures.checked),
+    ] {
+        assert!(count > 0, "no {what}: nothing was shown");
+    }
+    let fits = figures.rollout_began.is_some() && figures.unavailable >= 25 && figures.unavailable <= 50;
+    assert!(fits, "the rollout came up to {} of 50", figures.unavailable);
+}
+
+#[test]
+fn one_seed_is_one_day_and_every_heartbeat_may_be_played() {
+    let digest = |seed, all_heartbeats| {
+        let outcome = day::play(day::Options { all_heartbeats, ..day::Options::hour(100, seed) });
+        assert!(outcome.failure.is_none(), "{}", outcome.failure.unwrap_or_default());
+        outcome.figures.digest
+    };
+    let one = digest(7, false);
+    assert_eq!(one, digest(7, false));
+    assert_ne!(one, digest(8, false));
+    // What must hold is judged in there.
+    digest(7, true);
 }

@@ -1,0 +1,82 @@
+//! What must hold every hour, and once everything has come to its end.
+
+use agentcom::hub::scheduler::rollouts::target::TargetState;
+use agentcom::hub::scheduler::task::Status;
+use agentcom::machine::{Disk, Machine, State};
+
+use super::sidecar::{name, number};
+use super::{About, Checked, Day, Violation, of_agent, of_task};
+
+/// Whether a sidecar has nothing more to do or to say.
+fn is_at_rest(machine: &Machine) -> bool {
+    matches!(machine.state, State::Idle)
+        && machine.outbox.is_empty()
+        && machine.check.is_none()
+        && machine.deferred.is_none()
+        && machine.disk == Disk::Ready
+        && machine.connection.can_send()
+}
+
+impl Day {
+    /// Every hour: no accepted task is lost, and none waits beside somebody who could do it.
+    pub(super) fn each_hour(&mut self) -> Checked {
+        let Some(state) = &self.hub.state else { return Ok(()) };
+        self.judge_tasks(&state.scheduler)?;
+        let tasks = state.scheduler.tasks().list();
+        let queued = tasks.iter().filter(|task| task.status == Status::Queued).count();
+        self.figures.most_queued = self.figures.most_queued.max(queued);
+        self.figures.most_kept = self.figures.most_kept.max(tasks.len());
+        Ok(())
+    }
+
+    /// Returns what has not come to its end.
+    pub(super) fn unfinished(&self) -> Option<Violation> {
+        let Some(state) = &self.hub.state else {
+            return Some(Violation { what: "the hub is down".to_owned(), about: About::All });
+        };
+        if self.books.open + self.books.open_restarts > 0 {
+            return self.books.unfinished();
+        }
+        if let Some((task, _)) = (0..).zip(&self.books.tasks).find(|(_, book)| !book.has_outcome()) {
+            return Some(of_task(task, "it has no outcome".to_owned()));
+        }
+        match self.rollout() {
+            Some(rollout) if rollout.ended_at.is_some() => {}
+            Some(rollout) => {
+                let what = format!("the rollout is {}: {:?}", rollout.state, rollout.counts);
+                return Some(Violation { what, about: About::All });
+            }
+            None => return Some(Violation { what: "the rollout has not begun".to_owned(), about: About::All }),
+        }
+        for (agent, sidecar) in (0..).zip(&self.fleet) {
+            let Some(machine) = &sidecar.machine else { return Some(of_agent(agent, "it is down".to_owned())) };
+            if !is_at_rest(machine) {
+                return Some(of_agent(agent, format!("it is not at rest: {machine:?}")));
+            }
+            if !state.scheduler.is_connected(&name(agent)) {
+                return Some(of_agent(agent, "it is not back".to_owned()));
+            }
+        }
+        None
+    }
+
+    /// Everything has ended: what was promised was kept, and nothing has piled up. Returns that the day is over.
+    pub(super) fn judge_the_end(&mut self) -> Checked {
+        if let Some(excess) = self.excess() {
+            return Err(excess);
+        }
+        let Some(rollout) = self.rollout() else { return Ok(()) };
+        for target in rollout.targets.values() {
+            let agent = number(&target.agent_id);
+            let succeeded = matches!(target.state, TargetState::Succeeded);
+            if succeeded && self.fleet[agent as usize].version != 2 {
+                return Err(of_agent(agent, "the rollout counts it, and it runs the old version".to_owned()));
+            }
+        }
+        let counts = rollout.counts;
+        self.figures.targets = Some(counts);
+        self.figures.disk = self.hub.disk.size();
+        self.figures.commands = self.books.commands();
+        Ok(())
+    }
+}
