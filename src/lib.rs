@@ -40,19 +40,19 @@
 //! `docs/architecture.md` has the rooms below these and the walk of a restart frame; `docs/glossary.md` the words.
 //!
 //! **Features.** `sidecar` and `hub` (both by default) build one program each; `page` (by default) adds the page to the hub. Without them only [`machine`] is built.
-#![cfg_attr(all(not(feature = "host"), not(test)), no_std)]
+#![cfg_attr(all(not(feature = "frames"), not(test)), no_std)]
 
 extern crate alloc;
 
 #[cfg(all(feature = "host", not(unix)))]
 compile_error!("agentcom runs on Unix alone: it needs local sockets, process groups and exec");
 
-#[cfg(feature = "host")]
+#[cfg(feature = "frames")]
 pub mod common;
-#[cfg(feature = "hub")]
+#[cfg(feature = "scheduler")]
 pub mod hub;
 pub mod machine;
-#[cfg(feature = "host")]
+#[cfg(feature = "frames")]
 pub mod protocol;
 #[cfg(feature = "sidecar")]
 pub mod sidecar;

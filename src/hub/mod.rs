@@ -24,26 +24,46 @@
 //! | [`registration`] | who may register agents, and how often strangers may | no |
 //! | [`random`] | random ids and secrets from the operating system | no |
 
+#[cfg(feature = "hub")]
 pub mod actor;
+#[cfg(feature = "hub")]
 pub mod acts;
+#[cfg(feature = "hub")]
 pub mod api_error;
+#[cfg(feature = "hub")]
 pub mod backups;
+#[cfg(feature = "hub")]
 pub mod cli;
+#[cfg(feature = "hub")]
 pub mod clock;
+#[cfg(feature = "hub")]
 pub mod connections;
+#[cfg(feature = "hub")]
 mod fleet;
+#[cfg(feature = "hub")]
 pub mod healing_file;
+#[cfg(feature = "hub")]
 pub mod http;
+#[cfg(feature = "hub")]
 pub mod hub_state;
+#[cfg(feature = "hub")]
 pub mod log_budget;
+#[cfg(feature = "hub")]
 pub mod metrics;
+#[cfg(feature = "hub")]
 pub mod news;
+#[cfg(feature = "hub")]
 mod not_unicode;
+#[cfg(feature = "hub")]
 mod problem;
+#[cfg(feature = "hub")]
 pub mod random;
+#[cfg(feature = "hub")]
 pub mod registration;
 pub mod scheduler;
+#[cfg(feature = "hub")]
 pub mod server;
+#[cfg(feature = "hub")]
 pub mod state;
-#[cfg(test)]
+#[cfg(all(test, feature = "hub"))]
 mod tests;

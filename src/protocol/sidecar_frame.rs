@@ -261,7 +261,7 @@ pub struct Identify {
 
 /// The value of `identify.previous_end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "hub", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "scheduler", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PreviousEnd {
     /// An operator or the supervisor stopped it (a signal).
