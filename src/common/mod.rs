@@ -27,7 +27,8 @@ pub mod signals;
 #[cfg(feature = "host")]
 pub mod steady_clock;
 /// The tests' reader of Prometheus' text.
-#[cfg(all(test, feature = "host"))]
+#[cfg(feature = "host")]
+#[cfg(test)]
 #[path = "../../tests/support/prometheus.rs"]
 #[allow(unreachable_pub, missing_docs, dead_code, reason = "the tests' own reader")]
 pub(crate) mod strict_prometheus;

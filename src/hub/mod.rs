@@ -65,5 +65,6 @@ pub mod scheduler;
 pub mod server;
 #[cfg(feature = "hub")]
 pub mod state;
-#[cfg(all(test, feature = "hub"))]
+#[cfg(feature = "hub")]
+#[cfg(test)]
 mod tests;
