@@ -34,6 +34,7 @@
 //! | [`machine`] | the sidecar's decisions, under `no_std`, and the properties that must hold | nothing |
 //! | `common` | files, sockets, texts, the log, signals, secrets | nothing |
 //! | `protocol` | the frames of both sides, their limits and the schema check | `common` |
+//! | `codec` | between the frames and [`machine`]'s events and messages | all above |
 //! | `sidecar` | the event loop and its adapters, the configuration, the command line | all but `hub` |
 //! | `hub` | the scheduler (pure), the store, WebSocket, HTTP, the command line | `protocol`, `common` |
 //!
@@ -47,6 +48,8 @@ extern crate alloc;
 #[cfg(all(feature = "host", not(unix)))]
 compile_error!("agentcom runs on Unix alone: it needs local sockets, process groups and exec");
 
+#[cfg(feature = "codec")]
+pub mod codec;
 #[cfg(feature = "frames")]
 pub mod common;
 #[cfg(feature = "scheduler")]

@@ -20,6 +20,7 @@ const ROOMS: &[&str] = &[
     "machine",
     "common",
     "protocol",
+    "codec",
     "hub::scheduler",
     "hub::state",
     "hub",
@@ -45,10 +46,11 @@ const TOP_LEVEL: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("common", &[]),
     ("protocol", &["common"]),
+    ("codec", &["machine", "protocol", "common"]),
     ("hub", &["protocol", "common"]),
     // It draws the machine's states.
     ("hub::http::page", &["machine"]),
-    ("sidecar", &["machine", "protocol", "common"]),
+    ("sidecar", &["machine", "codec", "protocol", "common"]),
 ];
 
 /// Whether `module` is `room` or lies below it.

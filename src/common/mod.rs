@@ -20,7 +20,6 @@ pub(crate) mod http_server;
 pub mod logging;
 #[cfg(feature = "host")]
 pub(crate) mod private_socket;
-#[cfg(feature = "host")]
 pub mod secret;
 #[cfg(feature = "host")]
 pub mod signals;

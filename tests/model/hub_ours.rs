@@ -4,6 +4,7 @@
 use std::hash::Hasher;
 use std::sync::LazyLock;
 
+use agentcom::codec::{Identity, decode_frame, encode_frame};
 use agentcom::common::secret::Secret;
 use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::hub::scheduler::policy::Policy;
@@ -12,7 +13,6 @@ use agentcom::hub::scheduler::task::{Priority, Status, Submission};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::machine::{FromHub, Task, TaskId, ToHub};
 use agentcom::protocol::{HubFrame, JsonFields, JsonText, Pm2Info, SidecarFrame};
-use agentcom::sidecar::shell::{Identity, decode_frame, encode_frame};
 
 use super::hub::{Out, command_id};
 use super::rebase::NEVER_MS;

@@ -60,6 +60,7 @@ impl Policy {
     }
 
     /// Returns the policy of a command that changes a store in place of its hub: nothing is dropped for its size.
+    #[cfg(feature = "hub")]
     pub(crate) fn keeping_all() -> Self {
         Self {
             keep_finished: usize::MAX,

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::codec::CANNOT_START_KEY;
 use crate::common::fs::regular_file;
 use crate::machine::Task;
 use crate::protocol::{JsonFields, Limit, clip, stored_fields};
@@ -13,9 +14,6 @@ use crate::sidecar::agent::side::Wakes;
 use crate::sidecar::agent::supervised::{self, RunRequest, SessionRequest};
 use crate::sidecar::agent::wake::{WakeEvent, WakeOrder, WakeOutcome, What};
 use crate::sidecar::config::{Config, ExecutorMode};
-
-/// The key in the payload of a task that cannot be started, with the reason. A hub cannot send it.
-pub(crate) const CANNOT_START_KEY: &str = "$agentcom.not_kept";
 
 /// How long the run's supervisor may take to confirm that the command runs, ms: it waits for an earlier run to end.
 const SUPERVISOR_TIMEOUT_MS: u64 = 30_000;

@@ -19,7 +19,7 @@ use crate::sidecar::supervisor::pm2::Pm2;
 
 /// How the run before this one ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreviousRun {
+pub(crate) struct PreviousRun {
     /// The id of that run.
     pub boot_id: String,
     /// How it ended.

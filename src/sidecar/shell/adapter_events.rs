@@ -1,5 +1,6 @@
 //! Translates the adapters' reports to the machine's events, and the machine's notices to log lines.
 
+use crate::codec::decode_frame;
 use crate::common::logging::Redactor;
 use crate::machine::{Event, FromHub, Jitter, Notice, REFUSALS_CAP, TaskId, WakeOutcome};
 use crate::protocol::Rival;
@@ -8,8 +9,8 @@ use crate::sidecar::agent::results::ResultsEvent;
 use crate::sidecar::agent::results::outcome::outcome_of;
 use crate::sidecar::agent::wake::WakeEvent;
 use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
+use crate::sidecar::shell::closing;
 use crate::sidecar::shell::environment::RandomBytes;
-use crate::sidecar::shell::inbound;
 
 /// Translates an event of the hub connection; `None` if the machine has no use for it.
 pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &RandomBytes) -> Option<Event> {
@@ -17,7 +18,7 @@ pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &
         ConnectionEventKind::Opened => Some(Event::HubOpened),
         ConnectionEventKind::Frame(text) => {
             tracing::trace!(frame = text, "a frame was received");
-            Some(Event::HubSaid(inbound::decode_frame(&text, agent_id)))
+            Some(Event::HubSaid(decode_frame(&text, agent_id)))
         }
         ConnectionEventKind::Ignored { what } => {
             tracing::warn!(what, "something that is no text frame was ignored");
@@ -31,10 +32,10 @@ pub(crate) fn connection_event(event: ConnectionEvent, agent_id: &str, random: &
                 error = closed.error,
                 "the connection to the hub ended"
             );
-            if let Some(rival) = inbound::rival_named_by(&closed) {
+            if let Some(rival) = closing::rival_named_by(&closed) {
                 log_rival(&rival, agent_id);
             }
-            Some(inbound::closed_event(&closed, random_jitter(random)))
+            Some(closing::closed_event(&closed, random_jitter(random)))
         }
     }
 }

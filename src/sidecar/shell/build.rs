@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
+use crate::codec::{FoundEnd, Identity};
 use crate::common::logging::Redactor;
 use crate::machine::{Effect, Ending, Journal, Machine, Timestamp};
+use crate::protocol::PreviousEnd;
 use crate::sidecar::admin::commands::CommandSender;
 use crate::sidecar::admin::handle::AdminHandle;
 use crate::sidecar::admin::pm2_channel::{self, ChannelWriter};
@@ -18,8 +20,8 @@ use crate::sidecar::agent::hooks::Hooks;
 use crate::sidecar::agent::results::kept::{Folders, KeptResults};
 use crate::sidecar::clock::Clock;
 use crate::sidecar::config::Config;
-use crate::sidecar::history::HistoryEvent;
 use crate::sidecar::history::writer::HistoryWriter;
+use crate::sidecar::history::{HistoryEvent, RunEnd};
 use crate::sidecar::hub_connection::dial::progress::{DialState, Progress};
 use crate::sidecar::journal::state_folder::{FolderTrouble, StateFolder};
 use crate::sidecar::journal::state_lock::StateLock;
@@ -31,7 +33,6 @@ use crate::sidecar::shell::environment::{Environment, RandomBytes};
 use crate::sidecar::shell::event_loop::{RESTART_HISTORY, Sidecar};
 use crate::sidecar::shell::inbox::Inbox;
 use crate::sidecar::shell::kept_results;
-use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::read_journal::read_journal;
 use crate::sidecar::shell::start_error::StartError;
 use crate::sidecar::supervisor::pm2::Pm2;
@@ -126,7 +127,7 @@ fn start_with(
         signals::listen(requests.clone()).map_err(StartError::Signals)?;
     }
 
-    let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.clone());
+    let identity = identity(&config, &pm2, boot_id(&environment.random, clock), previous.as_ref());
     let state_folder = lock.map(|lock| Arc::new(StateFolder::new(lock, &config.queue_file)));
     if let Some(folder) = &state_folder {
         tokio::spawn(Arc::clone(folder).watch(senders.journal_changed.clone()));
@@ -135,7 +136,7 @@ fn start_with(
     let dial = Progress::new();
     let folder_trouble = state_folder.as_ref().map_or_else(|| watch::channel(None).1, |folder| folder.trouble());
     let published = (kept_results, dial.subscribe(), folder_trouble);
-    let about = about(&config, &identity, clock.now(), redactor.clone(), published);
+    let about = about(&config, (&identity.boot_id, previous.clone()), clock.now(), redactor.clone(), published);
     let (snapshot, snapshots) = watch::channel(Snapshot::new(about, clock, machine.clone(), past.unwrap_or_default()));
     let admin = AdminHandle::new(snapshots, CommandSender::new(control.clone()), reloads, pm2.clone());
     let supervisor = supervisor_channels(&pm2, &admin, requests, on_a_machine);
@@ -225,7 +226,7 @@ fn supervisor_channels(
     (pm2_channel, systemd)
 }
 
-fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<PreviousRun>) -> Identity {
+fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<&PreviousRun>) -> Identity {
     /// The usual time from exit to `identified`, without pm2's `restart_delay`, in ms.
     const USUAL_GAP_MS: u64 = 500;
     Identity {
@@ -235,9 +236,21 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<Previo
         labels: config.labels.clone(),
         ollama_url: config.ollama_url.clone(),
         boot_id,
-        previous,
+        previous: previous.map(found_end),
         expected_back_ms: USUAL_GAP_MS + pm2.settings().restart_delay_ms.unwrap_or(0),
     }
+}
+
+/// Returns what the hub is told of how the run before ended.
+fn found_end(run: &PreviousRun) -> FoundEnd {
+    let end = match run.end {
+        RunEnd::Crashed => PreviousEnd::Crashed,
+        RunEnd::Killed => PreviousEnd::Killed,
+        RunEnd::OutOfMemory => PreviousEnd::OutOfMemory,
+        RunEnd::Rebooted => PreviousEnd::Rebooted,
+        RunEnd::Restart | RunEnd::Stop | RunEnd::Lost => PreviousEnd::Unknown,
+    };
+    FoundEnd { end, is_unplanned: run.end.is_unplanned(), why: run.why.clone() }
 }
 
 /// What others publish for operators.
@@ -246,7 +259,7 @@ type Published =
 
 fn about(
     config: &Config,
-    identity: &Identity,
+    (boot_id, previous): (&str, Option<PreviousRun>),
     started_at: Timestamp,
     redactor: Redactor,
     (kept, dial, folder_trouble): Published,
@@ -254,8 +267,8 @@ fn about(
     About {
         agent_id: config.agent_id.clone(),
         hub_url: config.hub_url.clone(),
-        boot_id: identity.boot_id.clone(),
-        previous: identity.previous.clone(),
+        boot_id: boot_id.to_owned(),
+        previous,
         config: config.path.display().to_string(),
         queue_file: config.queue_file.display().to_string(),
         results_dir: config.results_dir.display().to_string(),

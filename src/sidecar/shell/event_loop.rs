@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::codec::Identity;
 use crate::common::crash_points::crash_point;
 use crate::common::logging::Redactor;
 #[cfg(debug_assertions)]
@@ -32,9 +33,8 @@ use crate::sidecar::hub_connection::{ConnectionEvent, ConnectionEventKind};
 use crate::sidecar::journal::state_folder::StateFolder;
 use crate::sidecar::shell::adapter_events::{connection_event, results_event, wake_event};
 use crate::sidecar::shell::adapters::Adapters;
-use crate::sidecar::shell::inbound::rival_named_by;
+use crate::sidecar::shell::closing::rival_named_by;
 use crate::sidecar::shell::inbox::{Arrival, Inbox};
-use crate::sidecar::shell::outbound::Identity;
 use crate::sidecar::shell::step_log;
 
 /// The journal file's field for past restarts.

@@ -6,7 +6,7 @@
 #![no_main]
 
 use agentcom::machine::{RestartMethod, Event, Jitter, Journal, Outcome, RestartOrder, StopSignal, WakeOutcome};
-use agentcom::sidecar::shell::decode_frame;
+use agentcom::codec::decode_frame;
 use agentcom::protocol::HubFrame;
 use life::Life;
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use agentcom::codec::{Identity, decode_frame, encode_frame};
 use agentcom::common::secret::Secret;
 use agentcom::hub::scheduler::agents::ConnId;
 use agentcom::hub::scheduler::restart::RestartRequest;
@@ -11,7 +12,6 @@ use agentcom::hub::scheduler::task::{Priority, Submission};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
 use agentcom::machine::{FromHub, Task, ToHub};
 use agentcom::protocol::{JsonFields, JsonText, Pm2Info, SidecarFrame};
-use agentcom::sidecar::shell::{Identity, decode_frame, encode_frame};
 
 use super::actions::{Action, Pace, pay};
 use super::database::{Commit, Database, Landed, Records};

@@ -1,11 +1,11 @@
 //! Links and connections: each frame takes its connection's latency, in order; a link breaks, goes silent, or holds
 //! everything back for a while.
 
+use agentcom::codec::decode_frame;
 use agentcom::hub::scheduler::inventory::close::Closing;
 use agentcom::machine::{CloseCode, Event, FromHub, FromHubName, Jitter};
 use agentcom::protocol::SidecarFrame;
 use agentcom::sidecar::hub_connection::cooldown_ms;
-use agentcom::sidecar::shell::decode_frame;
 
 use super::hub::Message;
 use super::log::What;

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use agentcom::codec::{Identity, encode_frame};
 use agentcom::common::secret::Secret;
 use agentcom::machine::invariants::{History, StepRecord, check_step};
 use agentcom::machine::{
@@ -11,7 +12,6 @@ use agentcom::machine::{
 };
 use agentcom::protocol::schema::{Incoming, read_frame};
 use agentcom::protocol::{JsonText, Pm2Info, SidecarFrame};
-use agentcom::sidecar::shell::{Identity, encode_frame};
 
 use super::log::What;
 use super::{Checked, Day, Ev, Options, Violation, broken, of_agent};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinError;
 
+use crate::codec::{encode_frame, resource_frame};
 use crate::common::crash_points::crash_point;
 use crate::common::fs::atomic_file;
 use crate::machine::{Effect, Ending, Event, Journal, ResultFile, Task, TaskId, ToHub};
@@ -20,7 +21,7 @@ use crate::sidecar::hub_connection::SendError;
 use crate::sidecar::journal;
 use crate::sidecar::shell::adapter_events::log_notice;
 use crate::sidecar::shell::event_loop::{Offered, RESTART_HISTORY, Sidecar};
-use crate::sidecar::shell::outbound::{encode_frame, output_frame, resource_frame};
+use crate::sidecar::shell::output::output_frame;
 use crate::sidecar::supervisor::pm2::Pm2;
 
 /// The close code for a hub that does not read (RFC 6455, 7.4.1: an endpoint goes away).

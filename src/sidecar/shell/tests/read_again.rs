@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 
+use crate::codec::{Identity, decode_frame, encode_frame};
 use crate::common::logging::Redactor;
 use crate::common::secret::Secret;
 use crate::machine::{Event, FromHub, Journal, Outcome, ParkedTask, PersistedJob, Stage, Task, TaskId, ToHub, Verdict};
@@ -16,8 +17,6 @@ use crate::sidecar::agent::results::outcome::ResultContent;
 use crate::sidecar::agent::supervised::RunRequest;
 use crate::sidecar::journal::{Boot, Found, from_bytes, to_bytes};
 use crate::sidecar::shell::adapter_events::results_event;
-use crate::sidecar::shell::inbound::decode_frame;
-use crate::sidecar::shell::outbound::{Identity, encode_frame};
 
 fn reads_back(journal: &Journal) {
     let bytes = to_bytes(journal, &JsonFields::default());

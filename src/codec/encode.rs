@@ -1,8 +1,6 @@
 //! Encodes the machine's messages to the hub as frames. Adds what the machine does not know: the agent's identity and
 //! pm2's information.
 
-use serde_json::json;
-
 use crate::common::secret::Secret;
 use crate::machine::{self, RejectReason, RestartAnswer, ReturnedFrom, Task, TaskId, ToHub, WakeReport};
 use crate::protocol::{
@@ -10,9 +8,6 @@ use crate::protocol::{
     Pm2Info, PreviousEnd, RestartAck, RestartAckOutcome, Restarted, Restarting, STATUS_PARKED, SidecarFrame,
     TaskCompletion, WakeStatus, clip, limit_depth, stored_fields, stored_value,
 };
-use crate::sidecar::agent::supervised::OutputBatch;
-use crate::sidecar::history::RunEnd;
-use crate::sidecar::previous_run::PreviousRun;
 
 /// The field of a result that is sent beside it.
 const REPORT: &str = "verification_report";
@@ -32,10 +27,21 @@ pub struct Identity {
     pub ollama_url: Option<String>,
     /// The id of this run of the process.
     pub boot_id: String,
-    /// How the run before ended, if there was one.
-    pub previous: Option<PreviousRun>,
+    /// How the run before ended as this machine tells it, if there was one.
+    pub previous: Option<FoundEnd>,
     /// The likely duration of a restart, in ms.
     pub expected_back_ms: u64,
+}
+
+/// How a run of the process ended, as was found out afterwards.
+#[derive(Debug, Clone)]
+pub struct FoundEnd {
+    /// How it ended; [`PreviousEnd::Unknown`] if it was wanted, which is the journal's to say, or could not be found out.
+    pub end: PreviousEnd,
+    /// Whether nobody wanted it.
+    pub is_unplanned: bool,
+    /// The same in words; may be empty.
+    pub why: String,
 }
 
 /// Encodes a message as a frame. `pm2` is called only for `identify`.
@@ -122,24 +128,16 @@ fn identify(
 
 /// Returns how the run before ended, and the same in words. That it was wanted is the journal's to say, once: an end that
 /// counted for one hub does not count for the next.
-fn ended_before(journal: machine::PreviousEnd, found: Option<&PreviousRun>) -> (PreviousEnd, Option<String>) {
-    let in_words = |is_so: fn(RunEnd) -> bool| {
-        let found = found.filter(|run| is_so(run.end) && !run.why.is_empty());
+fn ended_before(journal: machine::PreviousEnd, found: Option<&FoundEnd>) -> (PreviousEnd, Option<String>) {
+    let in_words = |is_unplanned: bool| {
+        let found = found.filter(|run| run.is_unplanned == is_unplanned && !run.why.is_empty());
         found.map(|run| clip(&run.why, Limit::Reason))
     };
-    match journal {
-        machine::PreviousEnd::Stopped => (PreviousEnd::Stopped, in_words(|end| !end.is_unplanned())),
-        machine::PreviousEnd::Restarted => (PreviousEnd::Restarted, in_words(|end| !end.is_unplanned())),
-        machine::PreviousEnd::Unknown => {
-            let end = match found.map(|run| run.end) {
-                Some(RunEnd::Crashed) => PreviousEnd::Crashed,
-                Some(RunEnd::Killed) => PreviousEnd::Killed,
-                Some(RunEnd::OutOfMemory) => PreviousEnd::OutOfMemory,
-                Some(RunEnd::Rebooted) => PreviousEnd::Rebooted,
-                Some(RunEnd::Restart | RunEnd::Stop | RunEnd::Lost) | None => return (PreviousEnd::Unknown, None),
-            };
-            (end, in_words(RunEnd::is_unplanned))
-        }
+    match (journal, found.map(|run| run.end)) {
+        (machine::PreviousEnd::Stopped, _) => (PreviousEnd::Stopped, in_words(false)),
+        (machine::PreviousEnd::Restarted, _) => (PreviousEnd::Restarted, in_words(false)),
+        (machine::PreviousEnd::Unknown, None | Some(PreviousEnd::Unknown)) => (PreviousEnd::Unknown, None),
+        (machine::PreviousEnd::Unknown, Some(end)) => (end, in_words(true)),
     }
 }
 
@@ -211,16 +209,8 @@ fn restart_ack(command_id: String, answer: RestartAnswer) -> RestartAck {
     }
 }
 
-/// Returns the frame for output of a running task, in the legacy sidecar's form.
-pub(crate) fn output_frame(batch: OutputBatch, now_ms: u64) -> SidecarFrame {
-    let event = json!({
-        "event_type": batch.stream, "text": batch.text, "tokens_so_far": null, "model": null, "timestamp": now_ms,
-    });
-    SidecarFrame::TaskProgress { task_id: batch.task_id, progress: None, execution_event: Some(JsonText::of(&event)) }
-}
-
 /// Returns the frame for the machine's load, in the legacy sidecar's form.
-pub(crate) fn resource_frame(identity: &Identity, figures: JsonFields, now_ms: u64) -> SidecarFrame {
+pub fn resource_frame(identity: &Identity, figures: JsonFields, now_ms: u64) -> SidecarFrame {
     let mut rest = figures;
     rest.set("agent_id", &identity.agent_id);
     rest.set("timestamp", &now_ms);
@@ -231,7 +221,7 @@ pub(crate) fn resource_frame(identity: &Identity, figures: JsonFields, now_ms: u
 mod tests {
     use super::*;
     use crate::machine::OpenRestart;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     fn who() -> Identity {
         Identity {

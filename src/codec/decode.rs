@@ -1,20 +1,13 @@
 //! Decodes frames from the hub to the machine's events.
 
-use crate::machine::{Event, Features, FromHub, Jitter, RestartOrder, Task, TaskId, VerdictName, VerdictRefusal};
+use crate::machine::{Features, FromHub, RestartOrder, Task, TaskId, VerdictName, VerdictRefusal};
 use crate::protocol::{
-    Assignment, CLOSE_SUPERSEDED, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED,
-    FrameError, HubError, HubFrame, JsonText, Limit, Refusal, RestartCommand, Rival, StateAction, TaskAckStatus, clip,
+    Assignment, FEATURE_CORDON, FEATURE_RESTART_V2, FEATURE_TASK_REASSIGN, FEATURE_TASK_REJECTED, FrameError, HubError,
+    HubFrame, JsonText, Limit, Refusal, RestartCommand, StateAction, TaskAckStatus, clip,
 };
-use crate::sidecar::agent::launch::CANNOT_START_KEY;
-use crate::sidecar::hub_connection::{Closed, cooldown_ms};
 
-/// The close codes of a hub that refused what it received: unsupported data, invalid data, policy violation, too big,
-/// and internal error. (1002 is also sent after silence; the other codes are sent by a hub that goes away.)
-const REFUSING_CLOSES: [u16; 5] = [1003, 1007, 1008, 1009, 1011];
-
-/// The wait after [`CLOSE_SUPERSEDED`], in ms, if the hub names none: reconnecting at once would supersede the other
-/// connection in turn. (Our hub names a short one: it decides between two sidecars that supersede each other.)
-const SUPERSEDED_WAIT_MS: u64 = 60_000;
+/// The key in the payload of a task that cannot be started, with the reason. A hub cannot send it.
+pub const CANNOT_START_KEY: &str = "$agentcom.not_kept";
 
 /// The longest id of a restart command that is remembered, bytes.
 const MAX_COMMAND_ID_BYTES: usize = 4 * 1024;
@@ -187,28 +180,9 @@ fn restart_order(command: RestartCommand) -> RestartOrder {
     }
 }
 
-/// Returns the other sidecar with this identity in whose favour the hub ended the connection.
-pub(crate) fn rival_named_by(closed: &Closed) -> Option<Rival> {
-    Rival::named_by(closed.code?, &closed.reason)
-}
-
-/// Translates the end of a connection. `jitter` randomizes the wait before the next one.
-pub(crate) fn closed_event(closed: &Closed, jitter: Jitter) -> Event {
-    let retry_after_ms = match closed.code {
-        Some(1008) => cooldown_ms(&closed.reason),
-        Some(CLOSE_SUPERSEDED) => Some(cooldown_ms(&closed.reason).unwrap_or(SUPERSEDED_WAIT_MS)),
-        Some(_) | None => None,
-    };
-    let refusal = closed.code.filter(|code| REFUSING_CLOSES.contains(code) && retry_after_ms.is_none());
-    let refusal = refusal
-        .map(|code| clip(&format!("it closed the connection with {code} {}", closed.reason.trim()), Limit::Status));
-    Event::HubClosed { retry_after_ms, jitter, refusal }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{refused_reason, superseded_reason};
     use serde_json::{Value, json};
 
     fn hear_json(value: &Value) -> FromHub {
@@ -324,45 +298,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_close_over_what_was_read_refuses_it() {
-        let refused = |code, reason: &str| {
-            let end = Closed { code, reason: reason.into(), clean: true, error: None };
-            let Event::HubClosed { refusal, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
-            refusal
-        };
-        for code in REFUSING_CLOSES {
-            assert_eq!(refused(Some(code), "no"), Some(format!("it closed the connection with {code} no")));
-        }
-        for code in [None, Some(1000), Some(1001), Some(1002), Some(1012), Some(CLOSE_SUPERSEDED)] {
-            assert_eq!(refused(code, "no"), None, "{code:?}");
-        }
-        assert_eq!(refused(Some(1008), "cooldown active: retry in 29s"), None);
-    }
-
-    #[test]
     fn only_our_own_leaving_means_something() {
         let left = |agent_id: &str| hear_json(&json!({"type": "agent_left", "agent_id": agent_id}));
         assert_eq!((left("alice"), left("bob")), (FromHub::Forgotten, FromHub::SignOfLife));
-    }
-
-    /// The wait that a close demands, in ms.
-    fn wait_after(code: u16, reason: &str) -> Option<u64> {
-        let end = Closed { code: Some(code), reason: reason.into(), clean: true, error: None };
-        let Event::HubClosed { retry_after_ms, .. } = closed_event(&end, Jitter(0)) else { panic!("not an end") };
-        retry_after_ms
-    }
-
-    #[test]
-    fn a_cooldown_says_how_long() {
-        assert_eq!(wait_after(1008, "cooldown active: retry in 29s"), Some(29_000));
-    }
-
-    #[test]
-    fn a_superseded_connection_waits_for_as_long_as_the_hub_says_else_for_a_minute() {
-        assert_eq!(wait_after(4001, &superseded_reason(Some("10.0.0.14:4711"), Some(1_000))), Some(1_000));
-        assert_eq!(wait_after(4001, &superseded_reason(Some("[::1]:4711"), None)), Some(60_000));
-        // As a hub of 0.1.0 says it.
-        assert_eq!(wait_after(4001, "superseded by a newer connection"), Some(60_000));
-        assert_eq!(wait_after(1008, &refused_reason("10.0.0.14:4711", 60_000)), Some(60_000));
     }
 }
