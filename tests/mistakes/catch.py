@@ -97,7 +97,10 @@ def write(patches):
 
 def build():
     """The model check, with every mistake in it."""
-    command = "cargo test --no-run --message-format=json-render-diagnostics --test model_check"
+    command = (
+        "cargo test --no-run --message-format=json-render-diagnostics --config profile.test.package.agentcom-sidecar.opt-level=2"
+        " --no-default-features --features scheduler,codec --test model_check"
+    )
     environment = os.environ | {"CARGO_TARGET_DIR": os.path.abspath("target")}
     ran = subprocess.run(command.split(), cwd=TREE, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return re.search(r'"name":"model_check".*"executable":"([^"]+)"', ran.stdout)[1]

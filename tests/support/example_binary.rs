@@ -8,6 +8,11 @@ use std::process::Command;
 pub(crate) fn build(name: &str, features: &str) -> PathBuf {
     // TARGET/debug or TARGET/release, beside the binaries of this test run.
     let folder = Path::new(env!("CARGO_BIN_EXE_agentcom-sidecar")).parent().expect("a folder of binaries");
+    let built = folder.join("examples").join(name);
+    // Of this run by `tests/tools/test.sh`, which has built it: another cargo may hold the lock for minutes.
+    if std::env::var_os("AGENTCOM_EXAMPLES_BUILT").is_some() {
+        return built;
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     // The profile of this test run, so that its dependencies serve; they are there, so nothing is downloaded.
@@ -26,5 +31,5 @@ pub(crate) fn build(name: &str, features: &str) -> PathBuf {
     }
     let output = cargo.output().expect("cargo can be run");
     assert!(output.status.success(), "{cargo:?}:\n{}", String::from_utf8_lossy(&output.stderr));
-    folder.join("examples").join(name)
+    built
 }

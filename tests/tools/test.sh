@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs every test (`npm test`). With arguments it is `cargo test` with these: `npm test -- --test hub roles::`.
+#
+# Most tests wait for processes, so they are built unoptimized. Those of the decisions alone compute, so the decisions are
+# built once more, optimized and without the programs, and those tests run beside the others, on what processor time these
+# leave. `cargo test` runs the same tests from one build, and takes longer.
+#
+#   npm test -- --build    only builds
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}
+if [ "$#" -gt 0 ] && [ "$*" != --build ]; then exec cargo test "$@"; fi
+
+# Every test target but those of the decisions.
+waiting=$(cd tests && ls -d -- *.rs */main.rs | sed -E 's,(/main)?\.rs$,,' | grep -vxE 'liveness|model_check' | sed 's/^/--test=/')
+# The program that the crash points need is built with the tests, so these have the feature too.
+# shellcheck disable=SC2086 # words
+others() { cargo test --features crash-points --no-fail-fast --lib --bins --example agentcom-sidecar-crash-points $waiting "$@"; }
+optimized=(--config profile.test.package.agentcom-sidecar.opt-level=2 --no-default-features --no-fail-fast)
+explorations() { cargo test "${optimized[@]}" --features scheduler,codec --test model_check --test liveness "$@"; }
+machine() { cargo test "${optimized[@]}" --lib "$@"; }
+
+others --no-run && explorations --no-run && machine --no-run || exit 1
+[ "$#" -eq 0 ] || exit 0
+
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+{
+  outcome=0
+  machine || outcome=1
+  explorations || outcome=1
+  exit "$outcome"
+} > "$said" 2>&1 &
+decisions=$!
+renice -n 10 "$decisions" > /dev/null 2>&1
+outcome=0
+# Those of the machine run in the optimized build.
+AGENTCOM_EXAMPLES_BUILT=1 others -- --skip machine:: || outcome=1
+cargo test --doc || outcome=1
+wait "$decisions" || outcome=1
+cat "$said"
+exit "$outcome"
