@@ -122,6 +122,9 @@ pub struct Unlike<A> {
     pub action: A,
 }
 
+/// The actions of a state, each with the digest of what it leads to.
+type Leads<A> = Vec<(A, u64)>;
+
 /// Follows every way to every state, and compares what a state leads to with what it led to the first time.
 pub fn first_unlike<M>(system: &M) -> Option<Unlike<M::Action>>
 where
@@ -129,7 +132,7 @@ where
     M::State: Hash,
     M::Action: Copy + PartialEq,
 {
-    let mut known: HashMap<u64, (u32, Vec<(M::Action, u64)>)> = HashMap::new();
+    let mut known: HashMap<u64, (u32, Leads<M::Action>)> = HashMap::new();
     let mut graph = Graph { parents: vec![(0, None)], ..Graph::default() };
     let mut frontier: Vec<(u32, M::State)> = system.init_states().into_iter().map(|world| (0, world)).collect();
     while !frontier.is_empty() {
@@ -139,7 +142,7 @@ where
             system.actions(&world, &mut actions);
             let follow = |action| Some((action, system.next_state(&world, action)?));
             let nexts: Vec<(M::Action, M::State)> = actions.into_iter().filter_map(follow).collect();
-            let prints: Vec<(M::Action, u64)> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
+            let prints: Leads<M::Action> = nexts.iter().map(|(action, next)| (*action, print(next))).collect();
             match known.entry(print(&world)) {
                 Entry::Occupied(first) => {
                     let (first, expected) = first.get();

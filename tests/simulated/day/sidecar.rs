@@ -201,18 +201,15 @@ impl Day {
         {
             self.books.announced(agent, command_id)?;
         }
-        let frame = match encode_frame(said, &IDENTITY, Pm2Info::default) {
-            SidecarFrame::Identify(mut identify) => {
-                let (name, sidecar) = (name(agent), &self.fleet[agent as usize]);
-                identify.boot_id = Some(format!("{name}-{}", sidecar.run));
-                identify.token.clone_from(&sidecar.token);
-                identify.version = Some(version(sidecar.version));
-                identify.capabilities = capabilities(agent);
-                (identify.name, identify.agent_id) = (Some(name.clone()), name);
-                SidecarFrame::Identify(identify)
-            }
-            other => other,
-        };
+        let mut frame = encode_frame(said, &IDENTITY, Pm2Info::default);
+        if let SidecarFrame::Identify(identify) = &mut frame {
+            let (name, sidecar) = (name(agent), &self.fleet[agent as usize]);
+            identify.boot_id = Some(format!("{name}-{}", sidecar.run));
+            identify.token.clone_from(&sidecar.token);
+            identify.version = Some(version(sidecar.version));
+            identify.capabilities = capabilities(agent);
+            (identify.name, identify.agent_id) = (Some(name.clone()), name);
+        }
         self.send_up(agent, frame);
         Ok(())
     }
