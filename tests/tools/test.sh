@@ -13,19 +13,24 @@ if [ "$#" -gt 0 ] && [ "$*" != --build ]; then exec cargo test "$@"; fi
 
 # Every test target but those of the decisions.
 waiting=$(cd tests && ls -d -- *.rs */main.rs | sed -E 's,(/main)?\.rs$,,' | grep -vxE 'liveness|model_check' | sed 's/^/--test=/')
-# The program that the crash points need is built with the tests, so these have the feature too.
+# The programs that some tests run are built with them; one needs the feature, so all have it.
 # shellcheck disable=SC2086 # words
-others() { cargo test --features crash-points --no-fail-fast --lib --bins --example agentcom-sidecar-crash-points $waiting "$@"; }
+others() { cargo test --features crash-points --no-fail-fast --lib --bins $waiting "$@"; }
+programs() {
+  cargo build --profile test --features crash-points --example agentcom-sidecar-crash-points --example agentcom-load
+}
 optimized=(--config profile.test.package.agentcom-sidecar.opt-level=2 --no-default-features --no-fail-fast)
 explorations() { cargo test "${optimized[@]}" --features scheduler,codec --test model_check --test liveness "$@"; }
 machine() { cargo test "${optimized[@]}" --lib "$@"; }
 
-others --no-run && explorations --no-run && machine --no-run || exit 1
+others --no-run && programs || exit 1
 [ "$#" -eq 0 ] || exit 0
 
-said=$(mktemp)
-trap 'rm -f "$said"' EXIT
+live=$(mktemp) said=$(mktemp)
+trap 'rm -f "$live" "$said"' EXIT
 {
+  # Cargo builds one thing at a time in a folder: the others begin first.
+  until grep -q '^ *Running' "$live" || ! kill -0 "$$"; do sleep 0.2; done
   outcome=0
   machine || outcome=1
   explorations || outcome=1
@@ -35,8 +40,8 @@ decisions=$!
 renice -n 10 "$decisions" > /dev/null 2>&1
 outcome=0
 # Those of the machine run in the optimized build.
-AGENTCOM_EXAMPLES_BUILT=1 others -- --skip machine:: || outcome=1
-cargo test --doc || outcome=1
+AGENTCOM_EXAMPLES_BUILT=1 others -- --skip machine:: 2>&1 | tee "$live" || outcome=1
 wait "$decisions" || outcome=1
 cat "$said"
+cargo test --doc --features crash-points || outcome=1
 exit "$outcome"
