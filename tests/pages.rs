@@ -165,7 +165,9 @@ fn figures() -> Vec<(&'static str, u64)> {
     let small = explorations(|name| is_in(ci, name));
     let large = explorations(|name| is_in(nightly, name));
     let rollouts = explorations(|name| name.starts_with("rollout: "));
-    assert_eq!(small.0 + large.0 + rollouts.0, explorations(|_| true).0, "an exploration of no group");
+    let clusters = explorations(|name| name.starts_with("cluster: "));
+    let grouped = small.0 + large.0 + rollouts.0 + clusters.0;
+    assert_eq!(grouped, explorations(|_| true).0, "an exploration of no group");
     let properties = text_of("src/machine/invariants/property.rs");
     let is_numbered =
         |line: &&str| line.trim().strip_prefix("/// ").is_some_and(|text| text.starts_with(char::is_numeric));
@@ -180,6 +182,8 @@ fn figures() -> Vec<(&'static str, u64)> {
         ("states of sidecar and hub", small.1),
         ("explorations of a rollout", rollouts.0),
         ("states of a rollout", rollouts.1),
+        ("explorations of two hubs over one database", clusters.0),
+        ("states of two hubs over one database", clusters.1),
         ("larger explorations (nightly)", large.0),
         ("states in the larger ones", large.1),
         ("mistakes that are caught", count(patches)),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::process;
 use crate::support::sidecar::SIDECAR;
@@ -9,12 +10,15 @@ use crate::support::wait;
 use agentcom::sidecar::exit_code::ExitCode;
 use serde_json::Value;
 
+/// The longest that a command may take: `machine` computes for a quarter of a minute where it is not optimized.
+const BOUND: Duration = Duration::from_secs(180);
+
 /// Runs it in an empty folder, without anything of ours in the environment; answers its code and all it printed.
 fn run(args: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(SIDECAR);
     command.args(args).current_dir(folder.path()).env_remove("AGENTCOM_CONFIG").env_remove("AGENTCOM_TOKEN");
-    let (status, text) = process::run(command, wait::BOUND);
+    let (status, text) = process::run(command, BOUND);
     (status.code(), text)
 }
 

@@ -10,7 +10,7 @@ pub(crate) fn build(name: &str, features: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_agentcom-sidecar")).parent().expect("a folder of binaries");
     let built = folder.join("examples").join(name);
     // Of this run by `tests/tools/test.sh`, which has built it: another cargo may hold the lock for minutes.
-    if std::env::var_os("AGENTCOM_EXAMPLES_BUILT").is_some() {
+    if std::env::var_os("EXAMPLES_ARE_BUILT").is_some() {
         return built;
     }
     let mut cargo = Command::new(env!("CARGO"));

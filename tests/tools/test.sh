@@ -40,7 +40,7 @@ decisions=$!
 renice -n 10 "$decisions" > /dev/null 2>&1
 outcome=0
 # Those of the machine run in the optimized build.
-AGENTCOM_EXAMPLES_BUILT=1 others -- --skip machine:: 2>&1 | tee "$live" || outcome=1
+EXAMPLES_ARE_BUILT=1 others -- --skip machine:: 2>&1 | tee "$live" || outcome=1
 wait "$decisions" || outcome=1
 cat "$said"
 cargo test --doc --features crash-points || outcome=1
