@@ -8,7 +8,7 @@ for argument; do
   before=$argument
 done
 case $crate in
-  agentcom | life | serde_json | jsonc_parser | hub_frames | sidecar_frames | queue_json | config_json | pm2_lists | documents)
+  agentcom | checks | serde_json | jsonc_parser | hub_frames | sidecar_frames | queue_json | config_json | pm2_lists | documents)
     # The flags of cargo-fuzz, without its address sanitizer, which needs a nightly compiler (and this code is safe).
     exec "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -79,7 +79,9 @@ impl Life {
     fn write(&mut self, mut effects: Vec<Effect>) {
         // A write lets out what waited for it, which may order a write again; a handful is the most there ever is.
         for _ in 0..8 {
-            let journal = effects.into_iter().find_map(|effect| if let Effect::Persist(journal) = effect { Some(*journal) } else { None });
+            let journal = effects
+                .into_iter()
+                .find_map(|effect| if let Effect::Persist(journal) = effect { Some(*journal) } else { None });
             let Some(journal) = journal else { return self.at_peace_with_the_disk() };
             assert_read_back(&journal);
             effects = if self.disk_bad {
