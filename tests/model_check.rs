@@ -18,7 +18,7 @@ use model::cluster::scopes::{CLUSTERS, CLUSTERS_NIGHTLY, Scope as ClusterScope, 
 use model::cluster::{self, Cluster};
 use model::facts::Fact;
 use model::graph;
-use model::rollout::{self, ROLLOUTS};
+use model::rollout::{self, ROLLOUTS, ROLLOUTS_NIGHTLY};
 use model::scope::Scope;
 use model::scopes::{CI, NIGHTLY, PINS, pins};
 use model::story::tell;
@@ -29,6 +29,8 @@ use strum::IntoEnumIterator;
 const STATES_IN_CI: usize = 1_000_000;
 /// Up to this many states the whole graph is kept in every CI run.
 const GRAPH_IN_CI: usize = 60_000;
+/// In the night.
+const GRAPH_AT_NIGHT: usize = 600_000;
 /// Up to this many, whatever leads to the same state again is followed again.
 const TWICE_IN_CI: usize = 25_000;
 
@@ -40,12 +42,12 @@ fn is_nightly() -> bool {
     std::env::var("MODEL_CHECK").is_ok_and(|value| value == "nightly")
 }
 
-/// The named scope, or all of `CI` that are small enough; in the night all of `CI`.
+/// The named scope, or all that are small enough.
 fn scopes_within(states: usize) -> impl Iterator<Item = &'static Scope> {
-    let (only, nightly) = (only(), is_nightly());
+    let (only, most) = (only(), if is_nightly() { GRAPH_AT_NIGHT } else { states });
     CI.iter().chain(NIGHTLY).filter(move |scope| match &only {
         Some(only) => only == scope.name,
-        None => CI.iter().any(|one| one.name == scope.name) && (nightly || scope.is_within(states)),
+        None => scope.is_within(most),
     })
 }
 
@@ -101,11 +103,13 @@ fn every_property_holds_in_every_state_within_bounds() {
             let _ = writeln!(changed, "{states} {name} (pinned: {})", pinned.unwrap_or_default());
         }
     };
-    for scope in ROLLOUTS.iter().filter(|scope| only.as_ref().is_none_or(|only| only == scope.name)) {
+    let (rollouts, clusters): (&[_], &[_]) =
+        if is_nightly() || only.is_some() { (ROLLOUTS_NIGHTLY, CLUSTERS_NIGHTLY) } else { (&[], &[]) };
+    let is_meant = |name: &str| only.as_ref().is_none_or(|only| only == name);
+    for scope in ROLLOUTS.iter().chain(rollouts).filter(|scope| is_meant(scope.name)) {
         explored(scope.name, &|| rollout::explore(scope, threads()));
     }
-    let larger = if is_nightly() || only.is_some() { CLUSTERS_NIGHTLY } else { &[] };
-    for scope in CLUSTERS.iter().chain(larger).filter(|scope| only.as_ref().is_none_or(|only| only == scope.name)) {
+    for scope in CLUSTERS.iter().chain(clusters).filter(|scope| is_meant(scope.name)) {
         explored(scope.name, &|| {
             let found = cluster::explore(scope, threads());
             assert!(found.broken.is_none(), "{}", found.told(scope.name));

@@ -60,13 +60,22 @@ const fn scope(name: &'static str, max_unavailable: u32, left: Left) -> Scope {
 pub const ROLLOUTS: &[Scope] = &[
     scope("rollout: one at a time, a death and a crash of the hub", 1, Left { deaths: 1, crashes: 1, ..NOTHING }),
     scope("rollout: two at a time, a death and a crash of the hub", 2, Left { deaths: 1, crashes: 1, ..NOTHING }),
-    scope("rollout: operators and a refusal", 2, Left { acts: 2, refusals: 1, ..NOTHING }),
+    scope("rollout: an operator and a refusal", 2, Left { acts: 1, refusals: 1, ..NOTHING }),
     scope("rollout: an operator and a crash of the hub", 1, Left { acts: 1, crashes: 1, ..NOTHING }),
     scope("rollout: a restart by hand and a death", 2, Left { by_hand: 1, deaths: 1, ..NOTHING }),
     Scope {
         canary: true,
         ..scope("rollout: a canary, an operator and a death", 2, Left { acts: 1, deaths: 1, ..NOTHING })
     },
+    Scope {
+        offline: OfflinePolicy::Wait,
+        ..scope("rollout: agents that are waited for", 1, Left { deaths: 1, ..NOTHING })
+    },
+];
+
+/// Larger ones, for the night.
+pub const ROLLOUTS_NIGHTLY: &[Scope] = &[
+    scope("rollout: operators and a refusal", 2, Left { acts: 2, refusals: 1, ..NOTHING }),
     Scope {
         offline: OfflinePolicy::Wait,
         ..scope(

@@ -42,7 +42,6 @@ const fn legacy(name: &'static str, budget: Budget) -> Scope {
 pub const CI: &[Scope] = &[
     ours("a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
     ours("a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
-    ours("a restart, then force", Budget { commands: 1, forced: 1, ..NOTHING }),
     ours("a restart, and frames that come late", Budget { commands: 1, delays: 1, ..NOTHING }),
     ours("a restart and a bad disk", Budget { commands: 1, disk_faults: 1, ..NOTHING }),
     ours("a restart and a disk that denies what it wrote", Budget { commands: 1, misreports: 1, ..NOTHING }),
@@ -54,8 +53,6 @@ pub const CI: &[Scope] = &[
     ours("two crashes", Budget { crashes: 2, ..NOTHING }),
     ours("two broken links", Budget { breaks: 2, ..NOTHING }),
     ours("a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
-    ours("a second task and a crash", Budget { submits: 1, crashes: 1, ..NOTHING }),
-    ours("a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
     ours(
         "wakes that fail or start nobody, sessions that fail",
         Budget { commands: 1, failed_wakes: 2, no_shows: 1, failed_sessions: 1, ..NOTHING },
@@ -73,11 +70,6 @@ pub const CI: &[Scope] = &[
     ours("a restart, and a supervisor that gives up", Budget { commands: 1, given_up: 1, ..NOTHING }),
     ours("a second task and a broken link", Budget { submits: 1, breaks: 1, ..NOTHING }),
     ours("a restart that is taken back", Budget { commands: 1, take_backs: 1, ..NOTHING }),
-    ours(
-        "a restart with a check that is bad, late or never answered",
-        Budget { commands: 1, bad_checks: 1, delays: 1, ..NOTHING },
-    ),
-    Scope { hook: true, ..ours("a hook, a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }) },
     Scope { hook: true, ..ours("a hook that is late or never answers", Budget { cancels: 1, delays: 1, ..NOTHING }) },
     Scope { task_timeout_ms: Some(12_000), ..ours("a time limit and a crash", Budget { crashes: 1, ..NOTHING }) },
     Scope {
@@ -99,9 +91,6 @@ pub const CI: &[Scope] = &[
     legacy("existing hub: a crash", Budget { crashes: 1, ..NOTHING }),
     legacy("existing hub: a broken link", Budget { breaks: 1, ..NOTHING }),
     legacy("existing hub: a broken link that is noticed late", Budget { breaks: 1, delays: 1, ..NOTHING }),
-    legacy("existing hub: a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
-    legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
-    legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
     legacy("existing hub: a restart and a stop", Budget { commands: 1, stops: 1, ..NOTHING }),
     legacy(
         "existing hub: a restart, and frames dropped for their rate",
@@ -123,11 +112,22 @@ pub const CI: &[Scope] = &[
     },
     legacy("existing hub: a crash of it", Budget { hub_crashes: 1, ..NOTHING }),
     legacy("existing hub: a restart and a crash of it", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
-    legacy("existing hub: a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
 ];
 
 /// Larger ones, for the night.
 pub const NIGHTLY: &[Scope] = &[
+    ours("a restart, then force", Budget { commands: 1, forced: 1, ..NOTHING }),
+    ours("a second task and a crash", Budget { submits: 1, crashes: 1, ..NOTHING }),
+    ours("a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
+    ours(
+        "a restart with a check that is bad, late or never answered",
+        Budget { commands: 1, bad_checks: 1, delays: 1, ..NOTHING },
+    ),
+    Scope { hook: true, ..ours("a hook, a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }) },
+    legacy("existing hub: a crash and a broken link", Budget { crashes: 1, breaks: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
+    legacy("existing hub: a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
+    legacy("existing hub: a second task and a restart", Budget { submits: 1, commands: 1, ..NOTHING }),
     ours("two commands, and answers that come late", Budget { commands: 2, delays: 1, ..NOTHING }),
     ours("two commands and a bad check", Budget { commands: 2, bad_checks: 1, ..NOTHING }),
     ours("a second task, a restart and a bad check", Budget { submits: 1, commands: 1, bad_checks: 1, ..NOTHING }),
