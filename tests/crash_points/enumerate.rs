@@ -1,4 +1,4 @@
-//! Counts the places of each story in a run without a crash, then tries them all, several runs at a time. A crash can make
+//! Counts the places of each story in a run without a crash, then tries them, several runs at a time. A crash can make
 //! a story longer: after the last place that was counted the next one is tried, until a run does not reach it.
 
 use std::collections::VecDeque;
@@ -13,6 +13,10 @@ use crate::support::hub::Hub;
 
 /// How often a long search says how far it is.
 const NEWS_EVERY: Duration = Duration::from_secs(60);
+
+/// One in this many places is tried where nothing else is asked for; which ones differs between stories, because they begin
+/// alike.
+const TRY_EVERY: u64 = 4;
 
 /// How often a place that timing kept a run from is tried before it is given up, and said so.
 const TRIES: u32 = 3;
@@ -55,15 +59,15 @@ impl Report {
     pub(crate) fn is_clean(&self) -> bool {
         // A few at the end of a story that had more to say when it was counted; many would mean that nothing is tried.
         let all_but_a_few = |line: &Line| {
-            let few_places = line.unreached.len() < line.counted.len() / 4;
+            let few_places = line.unreached.len() as u64 * 4 * every() < line.counted.len() as u64;
             line.tried > 0 && few_places && line.unreached_pairs <= line.pairs / 50
         };
         self.failures.is_empty() && self.lines.iter().all(all_but_a_few)
     }
 
-    /// How many places a sidecar was killed at, pairs left out.
-    pub(crate) fn places(&self) -> u32 {
-        self.lines.iter().map(|line| line.tried).sum()
+    /// How many places the stories have.
+    pub(crate) fn places(&self) -> u64 {
+        self.lines.iter().map(|line| line.highest).sum()
     }
 
     /// The first few, in full.
@@ -152,6 +156,12 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
+/// One in this many places is tried.
+fn every() -> u64 {
+    let pairs = number("AGENTCOM_CRASH_PAIRS").map(|_| 1);
+    pairs.or_else(|| number("AGENTCOM_CRASH_EVERY")).unwrap_or(TRY_EVERY).max(1)
+}
+
 /// The next thing to try; waits while what is running may lead to more.
 fn take(work: &Mutex<Work>) -> Option<Try> {
     loop {
@@ -208,8 +218,11 @@ fn account(work: &mut Work, attempt: &Try, outcome: Outcome) {
     if attempt.at == 0 {
         line.highest = outcome.points.len() as u64;
         line.counted = outcome.points;
-        let only = number("AGENTCOM_CRASH_AT");
-        let places = (1..=line.highest).filter(|at| only.is_none_or(|only| only == *at));
+        let chosen = |at: &u64| match number("AGENTCOM_CRASH_AT") {
+            Some(only) => only == *at,
+            None => (at + story as u64).is_multiple_of(every()),
+        };
+        let places = (1..=line.highest).filter(chosen);
         queue.extend(places.map(|at| Try { story, at, then: None, times: 1 }));
     } else if !outcome.has_crashed {
         // Timing took another way this time. Past what was counted that is the end; before, the place is tried again.
