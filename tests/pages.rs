@@ -192,7 +192,7 @@ fn figures() -> Vec<(&'static str, u64)> {
             "stories at whose crash points the sidecar is killed",
             number_in("tests/crash_points/stories.rs", "const STORIES: [Story; "),
         ),
-        ("crash points in them, at least", number_in("tests/crash_points.rs", "const PLACES_AT_LEAST: u32 = ")),
+        ("crash points in them, at least", number_in("tests/crash_points.rs", "const PLACES_AT_LEAST: u64 = ")),
         ("random kills at our hub", number_in("tests/sidecar/kills.rs", "const KILLS_AT_OUR_HUB: u64 = ")),
         ("random kills at a legacy hub", number_in("tests/sidecar/kills.rs", "const KILLS_AT_A_LEGACY_HUB: u64 = ")),
         ("random lives of the hub's scheduler", number_in("src/hub/scheduler/tests/properties.rs", "{ cases: ")),

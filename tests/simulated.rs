@@ -34,7 +34,7 @@ use run::Outcome;
 use shared::{Counts, Fault};
 use strum::IntoEnumIterator;
 
-const SEEDS_IN_CI: u64 = 1_000;
+const SEEDS_IN_CI: u64 = 200;
 
 /// In memory where there is such a folder: every seed writes its journal some hundred times, with fsync.
 fn folders() -> PathBuf {

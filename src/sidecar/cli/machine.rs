@@ -96,3 +96,29 @@ fn as_json(moves: &BTreeSet<Move>) -> String {
     let value = json!({"states": states, "edges": edges, "moves": moves});
     format!("{value:#}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_where_each_event_leads_from_each_state() {
+        let step = |from, said, to| Move { from, event: EventName::HubSaid.into(), said, to };
+        let cancelled = Some(FromHubName::TaskCancelled.into());
+        let moves = BTreeSet::from([
+            step(Phase::Idle, cancelled, Phase::Idle),
+            step(Phase::Working, cancelled, Phase::Idle),
+            step(Phase::RestartPending, cancelled, Phase::RestartPending),
+            step(Phase::RestartPending, cancelled, Phase::Draining),
+            step(Phase::Draining, cancelled, Phase::Draining),
+        ]);
+        let table = as_table(&moves);
+        let row = |event: &str| {
+            let line = table.lines().find(|line| line.split_whitespace().next() == Some(event));
+            line.unwrap_or_else(|| panic!("no row for {event} in\n{table}")).split_whitespace().collect::<Vec<_>>()
+        };
+        assert_eq!(row("event"), ["event", "Idle", "Working", "RestartPending", "Draining"]);
+        assert_eq!(row("task_cancelled"), ["task_cancelled", "-", "Idle", "-", "Draining", "-"]);
+        assert_eq!(row("Confirmed"), ["Confirmed"]);
+    }
+}
