@@ -27,7 +27,7 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use run::Outcome;
@@ -35,6 +35,8 @@ use shared::{Counts, Fault};
 use strum::IntoEnumIterator;
 
 const SEEDS_IN_CI: u64 = 200;
+/// Always tried, for what is rare: an older connection that is heard last, and a task that the existing hub overlooks.
+const RARE: [u64; 2] = [775, 1407];
 
 /// In memory where there is such a folder: every seed writes its journal some hundred times, with fsync.
 fn folders() -> PathBuf {
@@ -69,18 +71,16 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         eprintln!("{}", tell(seed, &outcome));
         return;
     }
-    let seeds = number("AGENTCOM_SIM_SEEDS").unwrap_or(SEEDS_IN_CI);
-    let (next, sum, failed) = (AtomicU64::new(0), Mutex::new(Counts::default()), Mutex::new(Vec::new()));
+    let first = number("AGENTCOM_SIM_SEEDS").unwrap_or(SEEDS_IN_CI);
+    let seeds: Vec<u64> = (0..first).chain(RARE.into_iter().filter(|seed| *seed >= first)).collect();
+    let (next, sum, failed) = (AtomicUsize::new(0), Mutex::new(Counts::default()), Mutex::new(Vec::new()));
     let begin = Instant::now();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while failed.lock().expect("no thread panics").len() < 3 {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
+                    let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)).copied() else { return };
                     let outcome = attempt(seed);
                     sum.lock().expect("no thread panics").add(&outcome.counts);
                     if !outcome.violations.is_empty() {
@@ -107,8 +107,9 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         ends,
         ended,
         forgotten,
+        overlooked,
     } = sum;
-    assert_eq!(tried, seeds);
+    assert_eq!(tried, seeds.len() as u64);
     for (what, count) in [
         ("frames", frames),
         ("restarts", restarts),
@@ -120,6 +121,7 @@ fn whatever_the_network_does_no_task_is_lost_or_doubled_and_every_restart_ends()
         ("ended commands", ends),
         ("ended tasks whose files were looked for", ended),
         ("connections that the existing hub forgot", forgotten),
+        ("tasks that the existing hub overlooked", overlooked),
     ] {
         assert!(count > 0, "no {what}: nothing was shown");
     }

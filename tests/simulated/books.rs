@@ -145,7 +145,13 @@ impl Shared {
     pub fn tick(&mut self) {
         match &mut self.rules {
             Rules::Ours { scheduler, .. } => scheduler.tick(self.now),
-            Rules::Legacy(core) => core.tick(self.now),
+            Rules::Legacy(core) => {
+                core.tick(self.now);
+                if self.calm && core.overlooks_a_task(self.now) {
+                    self.counts.overlooked += 1;
+                    return self.submit();
+                }
+            }
         }
         self.flush();
     }

@@ -61,6 +61,7 @@ pub struct Counts {
     pub ends: u64,
     pub ended: u64,
     pub forgotten: u64,
+    pub overlooked: u64,
 }
 
 pub struct Shared {
@@ -170,5 +171,6 @@ impl Counts {
         self.ends += other.ends;
         self.ended += other.ended;
         self.forgotten += other.forgotten;
+        self.overlooked += other.overlooked;
     }
 }

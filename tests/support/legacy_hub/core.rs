@@ -123,6 +123,13 @@ impl Core {
         self.workers.get(agent).is_some_and(|worker| worker.doing == Doing::Idle)
     }
 
+    /// Whether a task is queued that somebody free could do, but that nobody is offered before something else happens: a
+    /// new task, a verdict, an agent that comes or goes.
+    pub fn overlooks_a_task(&self, now: u64) -> bool {
+        let queued = self.tasks.queued();
+        self.schedule_at_ms.is_none() && queued.iter().any(|task| self.free_worker(task, now).is_some())
+    }
+
     /// The agent that identified on this connection.
     pub fn agent_of(&self, connection: ConnectionId) -> Option<String> {
         self.connections.get(&connection)?.agent.clone()
@@ -296,21 +303,23 @@ impl Core {
     /// Pairs queued tasks with idle workers, oldest task first.
     fn schedule(&mut self, now: u64) {
         for task in self.tasks.queued() {
-            let hold = self.options.on_return == OnReturn::AfterReassign;
-            let Some(agent) = self.workers.iter().find_map(|(agent, worker)| {
-                let free =
-                    worker.doing == Doing::Idle && worker.held.is_empty() && !(hold && worker.hold_until_ms.is_some());
-                let able = self.tasks.get(&task).is_some_and(|t| t.suits(agent, &worker.capabilities));
-                (free && able && !self.buckets.in_disgrace(agent, now)).then(|| agent.clone())
-            }) else {
-                continue;
-            };
+            let Some(agent) = self.free_worker(&task, now) else { continue };
             self.tasks.assign(&task, &agent, now);
             match self.workers.get_mut(&agent) {
                 Some(worker) if worker.hold_until_ms.is_some() => worker.held.push(task),
                 Some(_) | None => self.push(&agent, &task, now),
             }
         }
+    }
+
+    fn free_worker(&self, task: &str, now: u64) -> Option<String> {
+        let hold = self.options.on_return == OnReturn::AfterReassign;
+        self.workers.iter().find_map(|(agent, worker)| {
+            let free =
+                worker.doing == Doing::Idle && worker.held.is_empty() && !(hold && worker.hold_until_ms.is_some());
+            let able = self.tasks.get(task).is_some_and(|t| t.suits(agent, &worker.capabilities));
+            (free && able && !self.buckets.in_disgrace(agent, now)).then(|| agent.clone())
+        })
     }
 
     /// To the registered socket, and to no other: with none, the task stays assigned and nobody hears of it.
