@@ -3,7 +3,7 @@
 //! ended, no assignment started twice, nothing left in the journal.
 //!
 //! - `AGENTCOM_CRASH_STORY=NAME` tries one story only, `AGENTCOM_CRASH_AT=17` one place of it, with all its logs.
-//! - `AGENTCOM_CRASH_EVERY=1` tries every place (nightly), where otherwise it is each fourth.
+//! - `AGENTCOM_CRASH_EVERY=1` tries every place (nightly), where otherwise it is each eighth.
 //! - `AGENTCOM_CRASH_PAIRS=1` tries every pair of places: a crash, and another one on the way back from it (nightly).
 //! - `AGENTCOM_CRASH_WORKERS=N` runs so many at a time; most of a story is waiting.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]

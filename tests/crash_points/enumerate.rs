@@ -16,7 +16,7 @@ const NEWS_EVERY: Duration = Duration::from_secs(60);
 
 /// One in this many places is tried where nothing else is asked for; which ones differs between stories, because they begin
 /// alike.
-const TRY_EVERY: u64 = 4;
+const TRY_EVERY: u64 = 8;
 
 /// How often a place that timing kept a run from is tried before it is given up, and said so.
 const TRIES: u32 = 3;

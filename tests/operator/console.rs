@@ -337,8 +337,11 @@ fn drain_takes_no_more_tasks_until_resume() {
 /// A folder in the journal's place: no write of it succeeds, whoever the user is.
 fn block_the_journal(scene: &Scene) {
     let journal = scene.agent.path("queue.json");
-    let _ = std::fs::remove_file(&journal);
-    std::fs::create_dir(journal).unwrap();
+    // A write that is under way may put the file back.
+    wait::until_true("a folder in the journal's place", || {
+        let _ = std::fs::remove_file(&journal);
+        std::fs::create_dir(&journal).is_ok()
+    });
 }
 
 #[test]

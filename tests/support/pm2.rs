@@ -1,5 +1,5 @@
-//! A real pm2, from npm at the version that `package.json` pins, with a `PM2_HOME` of the test's own. At most two tests
-//! hold one at a time. It tells what pm2 says and does not judge it.
+//! A real pm2, from npm at the version that `package.json` pins, with a `PM2_HOME` of the test's own. At most three
+//! tests hold one at a time. It tells what pm2 says and does not judge it.
 //!
 //! ```text
 //! let pm2 = Pm2::start();                       // installs pm2 when missing; AGENTCOM_TEST_PM2 names another one
@@ -247,7 +247,7 @@ fn program() -> &'static Path {
     })
 }
 
-/// Two at a time: a Node daemon and its apps are heavy on two cores.
+/// Three at a time: a Node daemon and its apps are heavy on two cores.
 struct Permit;
 
 static IN_USE: Mutex<u32> = Mutex::new(0);
@@ -256,7 +256,7 @@ static FREED: Condvar = Condvar::new();
 impl Permit {
     fn wait() -> Self {
         let in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut in_use = FREED.wait_while(in_use, |count| *count >= 2).unwrap_or_else(PoisonError::into_inner);
+        let mut in_use = FREED.wait_while(in_use, |count| *count >= 3).unwrap_or_else(PoisonError::into_inner);
         *in_use += 1;
         Self
     }

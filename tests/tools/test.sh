@@ -8,7 +8,8 @@
 #   npm test -- --build    only builds
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}
+# They wait more than they compute.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((4 * $(getconf _NPROCESSORS_ONLN)))}
 if [ "$#" -gt 0 ] && [ "$*" != --build ]; then exec cargo test "$@"; fi
 
 # Every test target but those of the decisions.
