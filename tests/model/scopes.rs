@@ -41,6 +41,7 @@ const fn legacy(name: &'static str, budget: Budget) -> Scope {
 /// In every CI run: at least a million states together.
 pub const CI: &[Scope] = &[
     ours("a restart and a broken link", Budget { commands: 1, breaks: 1, ..NOTHING }),
+    ours("a restart, and frames that come late", Budget { commands: 1, delays: 1, ..NOTHING }),
     ours("a restart and a bad disk", Budget { commands: 1, disk_faults: 1, ..NOTHING }),
     ours("a restart and a disk that denies what it wrote", Budget { commands: 1, misreports: 1, ..NOTHING }),
     ours("a crash and a disk that denies what it wrote", Budget { crashes: 1, misreports: 1, ..NOTHING }),
@@ -103,7 +104,6 @@ pub const CI: &[Scope] = &[
 /// Larger ones, for the night.
 pub const NIGHTLY: &[Scope] = &[
     ours("a restart and a crash", Budget { commands: 1, crashes: 1, ..NOTHING }),
-    ours("a restart, and frames that come late", Budget { commands: 1, delays: 1, ..NOTHING }),
     ours("a restart and a crash of the hub", Budget { commands: 1, hub_crashes: 1, ..NOTHING }),
     ours("two crashes", Budget { crashes: 2, ..NOTHING }),
     ours(

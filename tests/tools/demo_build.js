@@ -57,13 +57,17 @@ function checkNode() {
 /** What is under way, if anything: its process, and what to say when it is stopped. */
 let underWay;
 
+/** The exit code for each signal by which people stop this. */
+const STOPPED_BY = { SIGINT: 130, SIGTERM: 143 };
+
+function end(said, code) {
+  process.stderr.write(`\n${said}\n`);
+  process.exit(code);
+}
+
 /** Ends what is under way, and then this process, at Ctrl-C or SIGTERM. `otherwise` is said where nothing was. */
 function stopOnSignals(otherwise) {
-  const end = (said, code) => {
-    process.stderr.write(`\n${said}\n`);
-    process.exit(code);
-  };
-  for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]]) {
+  for (const [signal, code] of Object.entries(STOPPED_BY)) {
     process.on(signal, () => {
       if (!underWay) end(otherwise, code);
       const { child, stopped } = underWay;
@@ -105,6 +109,8 @@ function work(command, args, { what, stopped, env = {} }) {
   return new Promise((resolve, reject) => {
     child.once('error', () => reject(trouble(`${command} is not installed, or not on the PATH.`, `Install it, ${AGAIN}`)));
     child.once('close', (code, signal) => {
+      // Ctrl-C goes to every process of a terminal, and this one may be the last to hear of it.
+      if (signal in STOPPED_BY) end(stopped, STOPPED_BY[signal]);
       // Progress bars end with a carriage return.
       const lines = printed.split(/[\r\n]+/).filter((line) => !/^\s*Building \[/.test(line));
       resolve({ done: code === 0, took: seconds(began), printed: lines.join('\n'), ended: signal || `exit code ${code}` });
