@@ -1,6 +1,8 @@
 //! Both clocks of the machine at one moment, as they are stored with each commit: by them a hub that starts finds out how
 //! far what is stored has to be moved. Pure but for [`ClockMark::this_boot`].
 
+use std::sync::OnceLock;
+
 use crate::common::steady_clock;
 
 /// Clocks that differ by less than this were not set, in ms.
@@ -20,9 +22,13 @@ pub struct ClockMark {
 impl ClockMark {
     /// Returns the boot of this machine, as a number; 0 if it is not known.
     pub fn this_boot() -> u64 {
-        let digits = |id: String| id.chars().filter(char::is_ascii_hexdigit).take(16).collect::<String>();
-        let number = steady_clock::boot_id().map(digits).and_then(|hex| u64::from_str_radix(&hex, 16).ok());
-        number.unwrap_or_default()
+        // No process outlives it, and each commit asks.
+        static THIS_BOOT: OnceLock<u64> = OnceLock::new();
+        *THIS_BOOT.get_or_init(|| {
+            let digits = |id: String| id.chars().filter(char::is_ascii_hexdigit).take(16).collect::<String>();
+            let number = steady_clock::boot_id().map(digits).and_then(|hex| u64::from_str_radix(&hex, 16).ok());
+            number.unwrap_or_default()
+        })
     }
 
     /// Returns how far times that were stored at this moment have to be moved now, in ms.

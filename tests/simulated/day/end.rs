@@ -1,10 +1,13 @@
 //! What must hold every hour, and once everything has come to its end.
 
+use std::collections::BTreeMap;
+
 use agentcom::hub::scheduler::rollouts::target::TargetState;
 use agentcom::hub::scheduler::task::Status;
 use agentcom::machine::{Disk, Machine, State};
 
-use super::sidecar::{name, number};
+use super::books::{Needs, task_number};
+use super::sidecar::{has_gpu, name, number};
 use super::{About, Checked, Day, Violation, of_agent, of_task};
 
 /// Whether a sidecar has nothing more to do or to say.
@@ -18,7 +21,7 @@ fn is_at_rest(machine: &Machine) -> bool {
 }
 
 impl Day {
-    /// Every hour: no accepted task is lost, and none waits beside somebody who could do it.
+    /// Every hour: no accepted task is lost.
     pub(super) fn each_hour(&mut self) -> Checked {
         let Some(state) = &self.hub.state else { return Ok(()) };
         self.judge_tasks(&state.scheduler)?;
@@ -27,6 +30,42 @@ impl Day {
         self.figures.most_queued = self.figures.most_queued.max(queued);
         self.figures.most_kept = self.figures.most_kept.max(tasks.len());
         Ok(())
+    }
+
+    /// Every hour: no task waits beside somebody idle who could do it, and does so still a minute later. (An agent that has
+    /// just refused a task is offered none for a moment.)
+    pub(super) fn judge_waiting(&mut self, is_full_hour: bool) -> Checked {
+        if !is_full_hour && self.waits.is_none() {
+            return Ok(());
+        }
+        let found = self.waits_beside();
+        match self.waits {
+            Some((task, agent)) if found == self.waits => {
+                Err(of_task(task, format!("it waits beside agent {agent}, who is idle and could do it")))
+            }
+            Some(_) | None => {
+                self.waits = found.filter(|_| is_full_hour);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns a queued task, and an agent that is idle and could do it.
+    fn waits_beside(&self) -> Option<(u32, u32)> {
+        let state = self.hub.state.as_ref()?;
+        let (mut for_anybody, mut for_gpu, mut for_one) = (None, None, BTreeMap::new());
+        for task in state.scheduler.tasks().list().iter().filter(|task| task.status == Status::Queued) {
+            let task = task_number(&task.id);
+            match self.books.tasks[task as usize].needs {
+                Needs::Anybody => for_anybody = for_anybody.or(Some(task)),
+                Needs::Gpu => for_gpu = for_gpu.or(Some(task)),
+                Needs::Agent(agent) => drop(for_one.entry(agent).or_insert(task)),
+            }
+        }
+        let could_do = |agent| for_one.get(&agent).copied().or(for_gpu.filter(|_| has_gpu(agent))).or(for_anybody);
+        let (view, now) = (state.scheduler.view(), self.now());
+        let is_idle = |agent| view.agent_state(&name(agent), now).is_some_and(|state| state["fsm_state"] == "idle");
+        (0..self.options.agents).find_map(|agent| Some((could_do(agent)?, agent)).filter(|_| is_idle(agent)))
     }
 
     /// Returns what has not come to its end.

@@ -168,6 +168,8 @@ pub struct Day {
     books: Books,
     figures: Figures,
     log: Log,
+    /// A task and an idle agent that could do it, as of the last full hour.
+    waits: Option<(u32, u32)>,
     /// What follows the day has come: no more tasks and faults.
     calm: bool,
 }
@@ -205,6 +207,7 @@ impl Day {
             books: Books::default(),
             figures: Figures::new(),
             log: Log::new(options.tell),
+            waits: None,
             calm: false,
             options,
             rng,

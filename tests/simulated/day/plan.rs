@@ -198,7 +198,9 @@ impl Day {
                 }
             }
         }
-        if (passed / 60_000).is_multiple_of(60) {
+        let is_full_hour = (passed / 60_000).is_multiple_of(60);
+        self.judge_waiting(is_full_hour)?;
+        if is_full_hour {
             self.each_hour()?;
         }
         self.agenda.plan(now + 60_000, Ev::Minute);
