@@ -28,11 +28,11 @@ use strum::IntoEnumIterator;
 
 const STATES_IN_CI: usize = 1_000_000;
 /// Up to this many states the whole graph is kept in every CI run.
-const GRAPH_IN_CI: usize = 60_000;
+const GRAPH_IN_CI: usize = 40_000;
 /// In the night.
 const GRAPH_AT_NIGHT: usize = 600_000;
 /// Up to this many, whatever leads to the same state again is followed again.
-const TWICE_IN_CI: usize = 25_000;
+const TWICE_IN_CI: usize = 12_000;
 
 fn only() -> Option<String> {
     std::env::var("MODEL_SCOPE").ok()

@@ -34,7 +34,7 @@ use run::Outcome;
 use shared::{Counts, Fault};
 use strum::IntoEnumIterator;
 
-const SEEDS_IN_CI: u64 = 200;
+const SEEDS_IN_CI: u64 = 150;
 /// Always tried, for what is rare: an older connection that is heard last, and a task that the existing hub overlooks.
 const RARE: [u64; 2] = [775, 1407];
 

@@ -204,9 +204,9 @@ impl Drop for Pm2 {
         }
         let daemon = std::fs::read_to_string(self.home().join("pm2.pid")).ok().and_then(|pid| pid.trim().parse().ok());
         let Some(daemon) = daemon.filter(|pid| process::alive(*pid)) else { return };
-        let below = process::tree_of(daemon);
-        let _ = self.prepared(&["kill"]).output();
-        below.into_iter().filter(|pid| process::alive(*pid)).for_each(process::kill9);
+        // Stopped, it starts nobody again; `pm2 kill` would be one more Node process for each test.
+        process::send(daemon, process::Signal::STOP);
+        process::tree_of(daemon).into_iter().for_each(process::kill9);
     }
 }
 
