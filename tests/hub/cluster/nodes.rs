@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the parts of one test binary")]
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+use std::fs::File;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use agentcom::hub::cluster::node::{self, Advertised, Joined};
 use agentcom::hub::cluster::{Leader, Role};
 use agentcom::hub::options::{Membership, Options, ServeError};
 use agentcom::hub::scheduler::policy::Policy;
-use agentcom::hub::state::store::{Store, WithoutStore};
+use agentcom::hub::state::store::{Store, WithoutStore, take_for_database};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,13 +20,17 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Hub, PATIENCE, folder, free_address, token};
+use crate::support::{Hub, PATIENCE, folder, free_address, token, try_request};
 
 /// A node.
 pub struct Node {
     /// How it is asked; once it has led, with an admin's token.
     pub hub: Hub,
     pub dir: TempDir,
+    /// Stands for the database: where nothing of the node's own folder is.
+    _store: TempDir,
+    /// Says in the folder that the store is elsewhere, as a node of a database does.
+    _taken: File,
     pub cluster: Advertised,
     role: watch::Sender<Role>,
     stop: CancellationToken,
@@ -62,7 +67,10 @@ impl Node {
         let mut options = options(&dir);
         let mut membership = Membership { listen: "127.0.0.1:0".to_owned(), url: None, ca_file: None };
         change(&mut options, &mut membership);
-        let (address, data_dir) = (options.listen.clone(), options.data_dir.clone());
+        let address = options.listen.clone();
+        let taken = take_for_database(dir.path(), "a test").unwrap();
+        let store_dir = folder();
+        let store_path = store_dir.path().to_owned();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (role, follows) = watch::channel(Role::Standby(None));
         let ((tell, advertised), (end, ended)) = (mpsc::channel(), mpsc::channel());
@@ -75,7 +83,7 @@ impl Node {
                 let store = async move {
                     // Where the test has let go of it, the node ends.
                     _ = role.wait_for(|role| matches!(role, Role::Leading { .. })).await;
-                    Store::open(&data_dir, WithoutStore::Make).map_err(ServeError::Store)
+                    Store::open(&store_path, WithoutStore::MakeFirst).map_err(ServeError::Store)
                 };
                 Joined { role: follows, store }
             };
@@ -84,7 +92,8 @@ impl Node {
         let Ok(cluster) = advertised.recv_timeout(PATIENCE) else {
             panic!("the node did not start: {:?}", ended.try_recv());
         };
-        Self { hub: Hub::at(address, String::new()), dir, cluster, role, stop, runtime: Some(runtime), ended }
+        let hub = Hub::at(address, String::new());
+        Self { hub, dir, _store: store_dir, _taken: taken, cluster, role, stop, runtime: Some(runtime), ended }
     }
 
     /// Makes it the leader, and waits until it is.
@@ -113,6 +122,20 @@ impl Node {
 
     pub async fn health(&self) -> Value {
         self.hub.request("GET", "/health", None, Value::Null).await.1
+    }
+
+    /// Waits until it answers that there is no leader. One that has just crashed may still take a connection, and break it.
+    pub async fn without_leader(&self) {
+        let begun = Instant::now();
+        loop {
+            let asked = try_request(&self.hub.address, "GET", "/api/agents", "", &Value::Null).await;
+            if let Some((503, answer)) = &asked {
+                assert_eq!(answer["error"], "no_leader", "{answer}");
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "never without a leader: {asked:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     async fn health_until(&self, what: &str, done: impl Fn(&Value) -> bool) {
