@@ -87,7 +87,7 @@ async fn every_kind_of_request_and_answer_goes_through() {
 
 #[tokio::test]
 async fn commands_work_on_the_folder_of_any_node() {
-    let (leader, standby) = pair().await;
+    let (leader, mut standby) = pair().await;
     let made = token(standby.dir.path(), "viewer", false);
     assert_eq!(leader.hub.request("GET", "/api/v1/me", Some(&made), Value::Null).await.0, 200);
     let run = |args: &[&str]| hub_command().args(args).arg("--data").arg(standby.dir.path()).output().unwrap();
@@ -103,9 +103,8 @@ async fn commands_work_on_the_folder_of_any_node() {
     let copy = standby.dir.path().join("copy.redb");
     let copied = run(&["backup", "--out", copy.to_str().unwrap()]);
     assert!(copied.status.success() && copy.metadata().unwrap().len() > 0, "{copied:?}");
-    let dir = standby.dir.path().to_owned();
-    standby.stop();
-    let alone = hub_command().args(["agents", "--data"]).arg(dir).output().unwrap();
+    standby.end();
+    let alone = hub_command().args(["agents", "--data"]).arg(standby.dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&alone.stderr).into_owned();
     assert!(!alone.status.success() && said.contains("no hub answers there"), "{said}");
 }

@@ -30,7 +30,7 @@ pub struct Node {
     /// Stands for the database: where nothing of the node's own folder is.
     _store: TempDir,
     /// Says in the folder that the store is elsewhere, as a node of a database does.
-    _taken: File,
+    taken: Option<File>,
     pub cluster: Advertised,
     role: watch::Sender<Role>,
     stop: CancellationToken,
@@ -93,7 +93,7 @@ impl Node {
             panic!("the node did not start: {:?}", ended.try_recv());
         };
         let hub = Hub::at(address, String::new());
-        Self { hub, dir, _store: store_dir, _taken: taken, cluster, role, stop, runtime: Some(runtime), ended }
+        Self { hub, dir, _store: store_dir, taken: Some(taken), cluster, role, stop, runtime: Some(runtime), ended }
     }
 
     /// Makes it the leader, and waits until it is.
@@ -159,9 +159,15 @@ impl Node {
 
     /// Tells it to stop, and waits for its end.
     pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// The same; its folder stays until the value goes, and another process may take it.
+    pub fn end(&mut self) {
         self.stop.cancel();
         self.ended.recv_timeout(PATIENCE).expect("the node did not stop").unwrap();
         self.crash();
+        self.taken = None;
     }
 }
 

@@ -4,7 +4,7 @@
 mod commits;
 mod copies;
 mod nodes;
-mod proxy;
+pub(crate) mod proxy;
 
 use agentcom::hub::cluster::leadership::lead;
 use agentcom::hub::scheduler::Changes;

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     ToServer,
     ToClient,
 }
@@ -22,13 +22,13 @@ struct State {
 }
 
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     state: Arc<Mutex<State>>,
     port: u16,
 }
 
 impl Proxy {
-    pub(super) fn before(port: u16) -> Self {
+    pub(crate) fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self { state: Arc::default(), port: listener.local_addr().unwrap().port() };
         let shared = proxy.clone();
@@ -47,27 +47,37 @@ impl Proxy {
     }
 
     /// The address of a database, through this proxy.
-    pub(super) fn url(&self, url: &str) -> String {
+    pub(crate) fn url(&self, url: &str) -> String {
         let (before, after) = url.split_once("127.0.0.1:").unwrap();
         let (_, database) = after.split_once('/').unwrap();
         format!("{before}127.0.0.1:{}/{database}", self.port)
     }
 
     /// Cuts everything after so many more bytes.
-    pub(super) fn cut_after(&self, way: Way, bytes: usize) {
+    pub(crate) fn cut_after(&self, way: Way, bytes: usize) {
         self.state.lock().unwrap().cut = Some((way, bytes));
     }
 
     /// Forgets that, and returns how often something was cut.
-    pub(super) fn cuts(&self) -> usize {
+    pub(crate) fn cuts(&self) -> usize {
         let mut state = self.state.lock().unwrap();
         state.cut = None;
         state.cuts
     }
 
     /// Carries nothing more, and neither end hears of that.
-    pub(super) fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.state.lock().unwrap().is_frozen = true;
+    }
+
+    /// Carries what comes from now on over new connections.
+    pub(crate) fn thaw(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.is_frozen = false;
+        for end in state.ends.drain(..) {
+            // What was held back makes no sense without what was lost.
+            let _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     fn carry(&self, way: Way, mut from: TcpStream, mut to: TcpStream) {
