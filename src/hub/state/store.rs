@@ -42,6 +42,7 @@ pub(super) use crate::hub::state::store::tables::{AUDIT_BYTES, AUDIT_NAME, META,
 pub(super) use crate::hub::state::store::tables::{META_NAME, TableVisitor, visit_tables};
 
 /// The open store.
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Store {
     /// In a file.
     File(FileStore),

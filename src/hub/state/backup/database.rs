@@ -16,6 +16,9 @@ use crate::hub::state::store::{
     catch_panic, visit_tables,
 };
 
+/// The key and the value of a record.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// The number of rows that are read at once.
 const AT_ONCE: i64 = 512;
 
@@ -83,7 +86,7 @@ impl Snapshot {
     }
 
     /// Returns the next rows of a table, after the one with this key.
-    fn next(&mut self, kind: &str, after: Option<&[u8]>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DatabaseError> {
+    fn next(&mut self, kind: &str, after: Option<&[u8]>) -> Result<Vec<Row>, DatabaseError> {
         let (database, kind, after) = (self.database.clone(), kind.to_owned(), after.map(<[u8]>::to_vec));
         let client = self.client.take().ok_or_else(|| DatabaseError::Away {
             place: self.database.shown().to_owned(),
