@@ -35,8 +35,8 @@ pub use crate::hub::state::store::file::{
 };
 #[cfg(feature = "postgres")]
 use crate::hub::state::store::postgres::PostgresStore;
-pub use crate::hub::state::store::records::SCHEMA;
 pub use crate::hub::state::store::records::{StateChanges, Stored, UnreadRecord};
+pub use crate::hub::state::store::tables::SCHEMA;
 #[cfg(feature = "postgres")]
 pub(super) use crate::hub::state::store::tables::{AUDIT_BYTES, AUDIT_NAME, META, SCHEMA_KEY};
 pub(super) use crate::hub::state::store::tables::{META_NAME, TableVisitor, visit_tables};

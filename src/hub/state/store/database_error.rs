@@ -1,6 +1,6 @@
 //! Why a store in a database cannot be used, or not be used any more: what, where, and what to do.
 
-use crate::hub::state::store::records::SCHEMA;
+use crate::hub::state::store::tables::SCHEMA;
 
 /// The reason why a database cannot be used as a store, or its leader must not go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

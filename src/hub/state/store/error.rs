@@ -8,7 +8,7 @@ use redb::StorageError;
 use crate::common::fs::regular_file::Unsuitable;
 use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::file::StoreLoss;
-use crate::hub::state::store::records::SCHEMA;
+use crate::hub::state::store::tables::SCHEMA;
 
 /// What the names of the copies begin with that a hub leaves of a store that was removed.
 pub(super) const RESCUED: &str = "hub.redb.rescued-";

@@ -31,7 +31,8 @@ pub use crate::hub::state::store::file::making::{
 use crate::hub::state::store::file::own_file::OwnFile;
 use crate::hub::state::store::file::place::Place;
 pub(in crate::hub::state::store) use crate::hub::state::store::file::place::StoreLoss;
-use crate::hub::state::store::records::{SCHEMA, StateChanges, Stored, UnreadRecord, decode, encode, read_token};
+use crate::hub::state::store::records::{StateChanges, Stored, UnreadRecord, decode, encode, read_token};
+use crate::hub::state::store::tables::SCHEMA;
 use crate::hub::state::store::tables::{
     AGENTS, ANSWERS, CLOCKS, HEALING, INVITATIONS, META, MOMENT, RESTARTS, ROLLOUTS, RecordTable, SCHEMA_KEY, SETTINGS,
     TARGETS, TASKS, TOKENS, TableVisitor, visit_tables,

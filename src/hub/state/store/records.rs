@@ -18,10 +18,6 @@ use crate::hub::state::store::error::StoreError;
 use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
 use crate::protocol::read_stored;
 
-/// The schema number that this hub writes. A store with a higher number is left alone; one with a lower number gets this
-/// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-pub const SCHEMA: u64 = 3;
-
 /// Everything that was stored.
 #[derive(Debug, Default)]
 pub struct Stored {

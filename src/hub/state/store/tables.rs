@@ -3,6 +3,10 @@
 
 use redb::{Key, TableDefinition, Value};
 
+/// The schema number that this hub writes. A store with a higher number is left alone; one with a lower number gets this
+/// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
+pub const SCHEMA: u64 = 3;
+
 /// A table of JSON records by id.
 pub(super) type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
 

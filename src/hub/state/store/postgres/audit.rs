@@ -53,13 +53,13 @@ async fn part(database: &Database, before: i64) -> Result<Vec<(i64, Vec<u8>)>, D
 
 /// The sizes of the entries that are kept, by which the leader knows which to drop: it alone adds any.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct HeldEntries {
     /// The number and the size of each entry, the oldest first.
     entries: VecDeque<(i64, u64)>,
     bytes: u64,
 }
 
-impl Kept {
+impl HeldEntries {
     /// Creates it for these entries, by their numbers.
     pub(super) fn new(entries: impl IntoIterator<Item = (i64, u64)>) -> Self {
         let entries: VecDeque<(i64, u64)> = entries.into_iter().collect();
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_first_and_no_number_comes_again() {
-        let mut kept = Kept::new([(4, 10), (5, 10)]);
+        let mut kept = HeldEntries::new([(4, 10), (5, 10)]);
         assert_eq!(kept.add([10, 10], AuditBounds { entries: 3, bytes: u64::MAX }), (vec![6, 7], 5));
         assert_eq!(kept.add([10], AuditBounds { entries: 9, bytes: 20 }), (vec![8], 7));
         assert_eq!(kept.add([10], AuditBounds { entries: 9, bytes: 0 }), (vec![9], 9), "the newest stays");

@@ -13,7 +13,8 @@ use crate::hub::state::clock_mark::ClockMark;
 use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::postgres::connection::Database;
 use crate::hub::state::store::postgres::term::Term;
-use crate::hub::state::store::records::{SCHEMA, Stored, decode, read_token};
+use crate::hub::state::store::records::{Stored, decode, read_token};
+use crate::hub::state::store::tables::SCHEMA;
 use crate::hub::state::store::tables::{
     AGENTS, ANSWERS, CLOCKS, HEALING, INVITATIONS, META_NAME, MOMENT, RESTARTS, ROLLOUTS, SCHEMA_KEY, SETTINGS,
     TARGETS, TASKS, TOKENS,

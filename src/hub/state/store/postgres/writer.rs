@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::common::steady_clock;
 use crate::hub::state::store::audit_bounds::AuditBounds;
 use crate::hub::state::store::database_error::DatabaseError;
-use crate::hub::state::store::postgres::audit::Kept;
+use crate::hub::state::store::postgres::audit::HeldEntries;
 use crate::hub::state::store::postgres::batch::{Batch, Columns};
 use crate::hub::state::store::postgres::connection::Database;
 use crate::hub::state::store::postgres::schema;
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     client: Option<Client>,
     /// The number of the last commit.
     commit_no: i64,
-    kept: Kept,
+    kept: HeldEntries,
     measured_at: Instant,
 }
 
@@ -39,7 +39,7 @@ impl Writer {
         let asked = "select seq, length(record)::bigint from agentcom.audit order by seq";
         let rows = client.query_typed(asked, &[]).await.map_err(|error| database.error(&error))?;
         let size = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
-        let kept = Kept::new(rows.iter().map(|row| (row.get(0), size(row.get(1)))));
+        let kept = HeldEntries::new(rows.iter().map(|row| (row.get(0), size(row.get(1)))));
         Ok(Self { client: Some(client), commit_no, kept, measured_at: Instant::now() })
     }
 
