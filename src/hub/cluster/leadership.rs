@@ -40,8 +40,8 @@ impl Leadership {
         let (won, winning) = oneshot::channel();
         let own = database.clone();
         database.spawn(async move {
-            let standing = Standing { database: own, candidate, role };
-            standing.run(won).await;
+            let candidacy = Candidacy { database: own, candidate, role };
+            candidacy.run(won).await;
         });
         Self { role: receiver, won: winning }
     }
@@ -78,13 +78,13 @@ pub async fn lead(database: &Database, candidate: Candidate) -> Result<PostgresS
     Leadership::start(database, candidate).store(database.clone()).await
 }
 
-struct Standing {
+struct Candidacy {
     database: Database,
     candidate: Candidate,
     role: watch::Sender<Role>,
 }
 
-impl Standing {
+impl Candidacy {
     async fn run(self, won: oneshot::Sender<Result<Term, DatabaseError>>) {
         match self.stand_by().await {
             Ok((client, term)) => {

@@ -22,7 +22,7 @@ use crate::common::http_client::{ByteStream, exchange};
 use crate::common::steady_clock::now_ms;
 use crate::hub::cluster::forwarded::{AUTHENTICATED, Client, EPOCH, FORWARDED, Forwarded, SECRET};
 use crate::hub::cluster::standby::answers::unavailable;
-use crate::hub::cluster::standby::{Link, NoLeader, Standby, headers, tunnel};
+use crate::hub::cluster::standby::{Forwarding, NoLeader, Standby, headers, tunnel};
 use crate::hub::connections::break_off::break_off;
 use crate::hub::connections::listener::Origin;
 use crate::hub::http::credentials::LocalUser;
@@ -55,8 +55,8 @@ pub(super) async fn forward(State(standby): State<Arc<Standby>>, request: Reques
 
 impl Standby {
     async fn pass_on(&self, request: Request) -> Result<Response, NotAnswered> {
-        let link = self.link().map_err(NotAnswered::NotAsked)?;
-        let Link { leader, ended } = &link;
+        let forwarding = self.forwarding().map_err(NotAnswered::NotAsked)?;
+        let Forwarding { leader, ended } = &forwarding;
         let unreachable = || NotAnswered::NotAsked(NoLeader::Unreachable(leader.epoch));
         let (mut head, body) = request.into_parts();
         let origin: Option<Origin> = head.extensions.remove();
@@ -69,12 +69,12 @@ impl Standby {
         let upgrade: Option<OnUpgrade> = head.extensions.remove();
         head.extensions.clear();
         headers::to_leader(&mut head.headers);
-        self.introduce(&mut head.headers, client, &link).ok_or_else(unreachable)?;
+        self.introduce(&mut head.headers, client, &forwarding).ok_or_else(unreachable)?;
         if let Some(origin) = origin.as_ref().filter(|_| takes_its_time(&head.uri)) {
             origin.take_time();
         }
         let request = Request::from_parts(head, limited(body));
-        let stream = self.connect(&link).await.map_err(NotAnswered::NotAsked)?;
+        let stream = self.connect(&forwarding).await.map_err(NotAnswered::NotAsked)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| unreachable())?;
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             // An error in it fails the request, or its answer's body, as well.
@@ -96,15 +96,15 @@ impl Standby {
     }
 
     /// Says who asks, where, and that a node passes it on.
-    fn introduce(&self, headers: &mut HeaderMap, client: Client, link: &Link) -> Option<()> {
-        let mut secret = HeaderValue::try_from(&link.leader.secret).ok()?;
+    fn introduce(&self, headers: &mut HeaderMap, client: Client, forwarding: &Forwarding) -> Option<()> {
+        let mut secret = HeaderValue::try_from(&forwarding.leader.secret).ok()?;
         secret.set_sensitive(true);
         headers.insert(SECRET, secret);
         headers.insert(FORWARDED, Forwarded::new(client, &self.entrance).header()?);
         Some(())
     }
 
-    async fn connect(&self, Link { leader, ended }: &Link) -> Result<Box<dyn ByteStream>, NoLeader> {
+    async fn connect(&self, Forwarding { leader, ended }: &Forwarding) -> Result<Box<dyn ByteStream>, NoLeader> {
         let connecting = exchange::connect(&leader.url, Instant::now() + CONNECT_TIMEOUT, &self.transport);
         let connected = tokio::select! {
             () = ended.cancelled() => return Err(NoLeader::Unknown),

@@ -38,7 +38,7 @@ pub struct Standby {
 }
 
 /// The leader, for one request.
-struct Link {
+struct Forwarding {
     leader: Leader,
     /// Cancelled when its leadership is over.
     ended: CancellationToken,
@@ -83,7 +83,7 @@ impl Standby {
         let mut role = self.role.clone();
         loop {
             // What it returns is for requests.
-            let _ = self.link();
+            let _ = self.forwarding();
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 changed = role.changed() => if changed.is_err() { return },
@@ -95,7 +95,7 @@ impl Standby {
     ///
     /// # Errors
     /// There is none that is known. What was passed on goes on then: a leader that this node loses sight of may live.
-    fn link(&self) -> Result<Link, NoLeader> {
+    fn forwarding(&self) -> Result<Forwarding, NoLeader> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         let leader = match &*self.role.borrow() {
             Role::Standby(Some(leader)) => leader.clone(),
@@ -109,13 +109,13 @@ impl Standby {
         };
         if let Some((known, ended)) = &*present {
             if *known == leader {
-                return Ok(Link { leader, ended: ended.clone() });
+                return Ok(Forwarding { leader, ended: ended.clone() });
             }
             ended.cancel();
         }
         let ended = self.stop.child_token();
         *present = Some((leader.clone(), ended.clone()));
-        Ok(Link { leader, ended })
+        Ok(Forwarding { leader, ended })
     }
 }
 
@@ -139,17 +139,17 @@ mod tests {
     #[test]
     fn a_link_ends_with_its_epoch_and_not_before() {
         let (role, standby) = standby(led(1));
-        let first = standby.link().unwrap();
+        let first = standby.forwarding().unwrap();
         role.send_replace(Role::Standby(None));
-        assert_eq!(standby.link().err(), Some(NoLeader::Unknown));
+        assert_eq!(standby.forwarding().err(), Some(NoLeader::Unknown));
         role.send_replace(led(1));
-        standby.link().unwrap();
+        standby.forwarding().unwrap();
         assert!(!first.ended.is_cancelled(), "the same leader is seen again");
         role.send_replace(led(2));
-        let second = standby.link().unwrap();
+        let second = standby.forwarding().unwrap();
         assert!(first.ended.is_cancelled() && !second.ended.is_cancelled());
         role.send_replace(Role::Leading { epoch: 3 });
-        assert_eq!(standby.link().err(), Some(NoLeader::TakingOver));
+        assert_eq!(standby.forwarding().err(), Some(NoLeader::TakingOver));
         assert!(second.ended.is_cancelled());
     }
 
