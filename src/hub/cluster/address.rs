@@ -75,7 +75,7 @@ mod tests {
     fn what_is_no_address_is_said_with_what_is_allowed() {
         for (given, why) in [
             ("", "no address"),
-            ("10.0.0.5:4001", "no address"),
+            ("10.0.0.5:4001", "its scheme"),
             ("b.internal", "its scheme"),
             ("ws://b:4001", "its scheme"),
             ("http://", "no address"),

@@ -314,7 +314,7 @@ fn a_hub_that_takes_over_leaves_a_task_with_its_holder_for_as_long_as_that_may_l
         let mut next = Rig { scheduler: Scheduler::load(tasks.clone(), Vec::new(), policy, 1_000), now: 1_000 };
         next.join(2, "b", Some("boot-2"));
         assert_eq!(next.tick_at(1_000 + waits - 1), Vec::<String>::new(), "{takeover_wait_ms}");
-        assert_eq!(next.tick_at(1_000 + waits), ["2:task_assign t#2"], "{takeover_wait_ms}");
+        assert_eq!(next.tick_at(1_000 + waits), ["2:task_assign t#3"], "{takeover_wait_ms}");
     }
 }
 
