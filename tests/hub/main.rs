@@ -14,7 +14,12 @@ mod encoding_table;
 mod example_binary;
 #[cfg(feature = "postgres")]
 #[path = "../support/postgres.rs"]
-#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    reason = "a part is for other tests; it says what is not tested"
+)]
 mod postgres;
 #[path = "../support/prometheus.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]

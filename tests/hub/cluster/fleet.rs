@@ -2,6 +2,7 @@
 //! is cut off, and while the database fails over. In every case each session runs once, and each agent restarts once.
 //!
 //! All of it with `AGENTCOM_CLUSTER=nightly`; otherwise only the death of the leader, with fewer agents.
+#![allow(clippy::print_stderr, reason = "the figures")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -146,11 +146,11 @@ async fn no_connection_is_lost_when_a_node_begins_to_lead() {
     let asked = request("GET /api/agents", "");
     used.write_all(asked.as_bytes()).await.unwrap();
     read_until(&mut used, "no_leader").await;
-    silent.write_all(asked[..20].as_bytes()).await.unwrap();
+    silent.write_all(&asked.as_bytes()[..20]).await.unwrap();
     node.lead(1).await;
     used.write_all(asked.as_bytes()).await.unwrap();
     read_until(&mut used, "\"agents\":[]").await;
-    silent.write_all(asked[20..].as_bytes()).await.unwrap();
+    silent.write_all(&asked.as_bytes()[20..]).await.unwrap();
     read_until(&mut silent, "\"agents\":[]").await;
     let token = node.hub.register("a").await;
     Peer::join(&node.hub, "a", &token, run("boot-1")).await.close().await;

@@ -34,9 +34,9 @@ fn setting(value: &str) -> StateChanges {
 }
 
 fn commit(store: &Store, aside: &StateChanges) -> Result<bool, DatabaseError> {
-    store.commit(&Changes::default(), aside).map_err(|error| match error {
-        StoreError::Database(error) => error,
-        other => panic!("{other}"),
+    store.commit(&Changes::default(), aside).map_err(|error| {
+        let StoreError::Database(error) = error else { panic!("{error}") };
+        error
     })
 }
 
