@@ -12,6 +12,10 @@ mod disks;
 mod encoding_table;
 #[path = "../support/example_binary.rs"]
 mod example_binary;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod postgres;
 #[path = "../support/prometheus.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod prometheus;
@@ -26,6 +30,9 @@ mod audit;
 mod backup;
 mod browsers;
 mod cli;
+mod cluster;
+#[cfg(feature = "postgres")]
+mod database;
 mod disk;
 mod drains;
 mod encodings;

@@ -11,6 +11,7 @@
 //! - [`pm2_double`]: what answers for pm2's daemon where a sidecar only asks it.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
+//! - [`postgres`]: a PostgreSQL server of the test's own, with replicas.
 //! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`proxy`]: a TCP proxy in front of a hub, that fails as it is told.
 //! - [`encodings`]: a table of ways to write a JSON object, and how each is to be read.
@@ -34,6 +35,7 @@ pub mod new_version;
 pub mod npm;
 pub mod pm2;
 pub mod pm2_double;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
