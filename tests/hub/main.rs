@@ -4,6 +4,10 @@
 #[path = "../support/backup.rs"]
 #[allow(unreachable_pub, reason = "the other tests' too")]
 mod backups;
+#[cfg(feature = "postgres")]
+#[path = "../support/database_proxy.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod database_proxy;
 #[path = "../support/disk.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod disks;

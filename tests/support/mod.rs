@@ -15,6 +15,7 @@
 //! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`proxy`]: a TCP proxy in front of a hub, that fails as it is told.
 //! - [`encodings`]: a table of ways to write a JSON object, and how each is to be read.
+//! - [`database_proxy`]: a TCP proxy before a database.
 //! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`tls`]: a TLS front door before a hub.
 //! - [`web`]: a web server that says what it is told, for hubs that misbehave.
@@ -26,6 +27,7 @@
 #![allow(clippy::print_stderr)]
 
 pub mod backup;
+pub mod database_proxy;
 pub mod disk;
 pub mod encodings;
 pub mod ground;

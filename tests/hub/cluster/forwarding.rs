@@ -1,6 +1,7 @@
 //! What goes through a standby arrives as if the leader had been asked, and nobody can say there what only a node may.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 
+use agentcom::hub::state::store::take_for_database;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -88,6 +89,8 @@ async fn every_kind_of_request_and_answer_goes_through() {
 #[tokio::test]
 async fn commands_work_on_the_folder_of_any_node() {
     let (leader, standby) = pair().await;
+    // As a node does whose store is in a database.
+    let _folder = take_for_database(standby.dir.path(), "postgres://agentcom@db/agentcom").unwrap();
     let made = token(standby.dir.path(), "viewer", false);
     assert_eq!(leader.hub.request("GET", "/api/v1/me", Some(&made), Value::Null).await.0, 200);
     let run = |args: &[&str]| hub_command().args(args).arg("--data").arg(standby.dir.path()).output().unwrap();
@@ -103,11 +106,10 @@ async fn commands_work_on_the_folder_of_any_node() {
     let copy = standby.dir.path().join("copy.redb");
     let copied = run(&["backup", "--out", copy.to_str().unwrap()]);
     assert!(copied.status.success() && copy.metadata().unwrap().len() > 0, "{copied:?}");
-    let dir = standby.dir.path().to_owned();
-    standby.stop();
-    let alone = hub_command().args(["agents", "--data"]).arg(dir).output().unwrap();
+    let dir = standby.stop();
+    let alone = hub_command().args(["agents", "--data"]).arg(dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&alone.stderr).into_owned();
-    assert!(!alone.status.success() && said.contains("no hub runs on"), "{said}");
+    assert!(!alone.status.success() && said.contains("no hub answers there"), "{said}");
 }
 
 /// What a node says of a request.

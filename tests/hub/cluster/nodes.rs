@@ -134,11 +134,12 @@ impl Node {
         }
     }
 
-    /// Tells it to stop, and waits for its end.
-    pub fn stop(mut self) {
+    /// Tells it to stop, and waits for its end. Returns its folder.
+    pub fn stop(mut self) -> TempDir {
         self.stop.cancel();
         self.ended.recv_timeout(PATIENCE).expect("the node did not stop").unwrap();
         self.crash();
+        std::mem::replace(&mut self.dir, folder())
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use agentcom::hub::scheduler::Changes;
 use agentcom::hub::state::store::{DatabaseError, StateChanges};
 
-use super::proxy::{Proxy, Way};
 use super::{END_LEASE, commit, held, leader, setting};
+use crate::database_proxy::{Proxy, Way};
 use crate::postgres::Postgres;
 
 #[tokio::test(flavor = "multi_thread")]

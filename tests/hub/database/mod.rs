@@ -4,7 +4,6 @@
 mod commits;
 mod copies;
 mod nodes;
-mod proxy;
 
 use agentcom::hub::cluster::leadership::lead;
 use agentcom::hub::scheduler::Changes;

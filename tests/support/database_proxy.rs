@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub enum Way {
     ToServer,
     ToClient,
 }
@@ -22,13 +22,13 @@ struct State {
 }
 
 #[derive(Clone)]
-pub(super) struct Proxy {
+pub struct Proxy {
     state: Arc<Mutex<State>>,
     port: u16,
 }
 
 impl Proxy {
-    pub(super) fn before(port: u16) -> Self {
+    pub fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self { state: Arc::default(), port: listener.local_addr().unwrap().port() };
         let shared = proxy.clone();
@@ -47,27 +47,37 @@ impl Proxy {
     }
 
     /// The address of a database, through this proxy.
-    pub(super) fn url(&self, url: &str) -> String {
+    pub fn url(&self, url: &str) -> String {
         let (before, after) = url.split_once("127.0.0.1:").unwrap();
         let (_, database) = after.split_once('/').unwrap();
         format!("{before}127.0.0.1:{}/{database}", self.port)
     }
 
     /// Cuts everything after so many more bytes.
-    pub(super) fn cut_after(&self, way: Way, bytes: usize) {
+    pub fn cut_after(&self, way: Way, bytes: usize) {
         self.state.lock().unwrap().cut = Some((way, bytes));
     }
 
     /// Forgets that, and returns how often something was cut.
-    pub(super) fn cuts(&self) -> usize {
+    pub fn cuts(&self) -> usize {
         let mut state = self.state.lock().unwrap();
         state.cut = None;
         state.cuts
     }
 
     /// Carries nothing more, and neither end hears of that.
-    pub(super) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.state.lock().unwrap().is_frozen = true;
+    }
+
+    /// Carries again what comes from now on. What was held back is lost: both ends of such a connection must be cut.
+    pub fn thaw(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.is_frozen = false;
+        for end in state.ends.drain(..) {
+            // The other side may have closed it already.
+            let _ = end.shutdown(Shutdown::Both);
+        }
     }
 
     fn carry(&self, way: Way, mut from: TcpStream, mut to: TcpStream) {
