@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::rollouts::target::TargetState;
 use agentcom::hub::scheduler::task::Status;
+use agentcom::hub::scheduler::view::View;
 use agentcom::machine::{Disk, Machine, State};
 
-use super::books::{Needs, task_number};
+use super::books::{Needs, task_id, task_number};
 use super::sidecar::{has_gpu, name, number};
-use super::{About, Checked, Day, Violation, of_agent, of_task};
+use super::{About, Checked, Day, Ev, Violation, of_agent, of_task};
 
 /// Whether a sidecar has nothing more to do or to say.
 fn is_at_rest(machine: &Machine) -> bool {
@@ -32,22 +34,27 @@ impl Day {
         Ok(())
     }
 
-    /// Every hour: no task waits beside somebody idle who could do it, and does so still a minute later. (An agent that has
-    /// just refused a task is offered none for a moment.)
-    pub(super) fn judge_waiting(&mut self, is_full_hour: bool) -> Checked {
-        if !is_full_hour && self.waits.is_none() {
-            return Ok(());
+    /// Looks for a task that waits beside somebody idle who could do it, and looks again a moment later: an agent that has just
+    /// refused a task is offered none until then.
+    pub(super) fn look_for_waits(&mut self) {
+        if let Some((task, agent)) = self.waits_beside() {
+            let again_ms = Policy::default().reject_retry_ms + 1_000;
+            self.agenda.plan(self.now() + again_ms, Ev::WaitsStill(task, agent));
         }
-        let found = self.waits_beside();
-        match self.waits {
-            Some((task, agent)) if found == self.waits => {
-                Err(of_task(task, format!("it waits beside agent {agent}, who is idle and could do it")))
-            }
-            Some(_) | None => {
-                self.waits = found.filter(|_| is_full_hour);
-                Ok(())
-            }
+    }
+
+    /// The task does not wait any more, or the agent is not idle any more.
+    pub(super) fn waits_still(&self, task: u32, agent: u32) -> Checked {
+        let Some(state) = &self.hub.state else { return Ok(()) };
+        let is_queued = state.scheduler.tasks().get(&task_id(task)).is_some_and(|it| it.status == Status::Queued);
+        match is_queued && self.is_idle(&state.scheduler.view(), agent) {
+            true => Err(of_task(task, format!("it waits beside agent {agent}, who is idle and could do it"))),
+            false => Ok(()),
         }
+    }
+
+    fn is_idle(&self, view: &View, agent: u32) -> bool {
+        view.agent_state(&name(agent), self.now()).is_some_and(|state| state["fsm_state"] == "idle")
     }
 
     /// Returns a queued task, and an agent that is idle and could do it.
@@ -63,9 +70,9 @@ impl Day {
             }
         }
         let could_do = |agent| for_one.get(&agent).copied().or(for_gpu.filter(|_| has_gpu(agent))).or(for_anybody);
-        let (view, now) = (state.scheduler.view(), self.now());
-        let is_idle = |agent| view.agent_state(&name(agent), now).is_some_and(|state| state["fsm_state"] == "idle");
-        (0..self.options.agents).find_map(|agent| Some((could_do(agent)?, agent)).filter(|_| is_idle(agent)))
+        let view = state.scheduler.view();
+        (0..self.options.agents)
+            .find_map(|agent| Some((could_do(agent)?, agent)).filter(|_| self.is_idle(&view, agent)))
     }
 
     /// Returns what has not come to its end.

@@ -150,6 +150,8 @@ enum Ev {
     Second,
     Submit(u32),
     Cancel(u32),
+    /// A task waited a moment ago beside an idle agent that could do it.
+    WaitsStill(u32, u32),
     Minute,
 }
 
@@ -168,8 +170,6 @@ pub struct Day {
     books: Books,
     figures: Figures,
     log: Log,
-    /// A task and an idle agent that could do it, as of the last full hour.
-    waits: Option<(u32, u32)>,
     /// What follows the day has come: no more tasks and faults.
     calm: bool,
 }
@@ -207,7 +207,6 @@ impl Day {
             books: Books::default(),
             figures: Figures::new(),
             log: Log::new(options.tell),
-            waits: None,
             calm: false,
             options,
             rng,
@@ -261,6 +260,7 @@ impl Day {
             Ev::Second => self.second()?,
             Ev::Submit(task) => self.submit(task),
             Ev::Cancel(task) => self.cancel(task),
+            Ev::WaitsStill(task, agent) => self.waits_still(task, agent)?,
             Ev::Minute => return self.minute(),
         }
         Ok(false)

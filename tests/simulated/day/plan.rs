@@ -199,7 +199,9 @@ impl Day {
             }
         }
         let is_full_hour = (passed / 60_000).is_multiple_of(60);
-        self.judge_waiting(is_full_hour)?;
+        if is_full_hour || self.options.is_an_hour() {
+            self.look_for_waits();
+        }
         if is_full_hour {
             self.each_hour()?;
         }
