@@ -31,6 +31,8 @@ pub struct Identity {
     pub previous: Option<FoundEnd>,
     /// The likely duration of a restart, in ms.
     pub expected_back_ms: u64,
+    /// The longest time after the hub's last word for which its connection is listened to, in ms.
+    pub silence_bound_ms: u64,
 }
 
 /// How a run of the process ended, as was found out afterwards.
@@ -122,6 +124,7 @@ fn identify(
         restarted: from.map(restarted),
         previous_end: Some(previous_end),
         previous_end_detail,
+        silence_bound_ms: Some(identity.silence_bound_ms),
         features: vec![FEATURE_TASK_REASSIGN.to_owned()],
     }))
 }
@@ -233,6 +236,7 @@ mod tests {
             boot_id: "b".into(),
             previous: None,
             expected_back_ms: 500,
+            silence_bound_ms: 40_000,
         }
     }
 

@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::common::fs::atomic_file::folder_of;
 use crate::hub::metrics::process::disk_free;
 use crate::hub::state::backup::{BackupError, Checksum, Contents};
 use crate::hub::state::store::Store;
@@ -52,13 +52,15 @@ pub struct Backup {
 pub struct Backups {
     /// The actor's store: it is closed with the actor, unless a backup is being made.
     store: Weak<Store>,
+    /// Where the copies are made.
+    folder: Arc<Path>,
     turn: Arc<Mutex<()>>,
 }
 
 impl Backups {
-    /// Creates it for this store.
-    pub fn new(store: &Arc<Store>) -> Self {
-        Self { store: Arc::downgrade(store), turn: Arc::default() }
+    /// Creates it for this store; copies are made in this folder.
+    pub fn new(store: &Arc<Store>, folder: &Path) -> Self {
+        Self { store: Arc::downgrade(store), folder: folder.into(), turn: Arc::default() }
     }
 
     /// Copies the state as of the last commit.
@@ -68,18 +70,18 @@ impl Backups {
     pub async fn make(&self) -> Result<Backup, NoBackup> {
         let turn = Arc::clone(&self.turn).try_lock_owned().map_err(|_| NoBackup::InProgress)?;
         let store = self.store.upgrade().ok_or(NoBackup::Stopping)?;
+        let folder = Arc::clone(&self.folder);
         let made = tokio::task::spawn_blocking(move || {
-            let (contents, checksum, file) = copy(&store)?;
+            let (contents, checksum, file) = copy(&store, &folder)?;
             Ok(Backup { contents, checksum, file: file.into(), _turn: turn })
         });
         made.await.unwrap_or_else(|error| Err(NoBackup::Died(error.to_string())))
     }
 }
 
-fn copy(store: &Store) -> Result<(Contents, Checksum, File), NoBackup> {
-    let folder = folder_of(store.path());
+fn copy(store: &Store, folder: &Path) -> Result<(Contents, Checksum, File), NoBackup> {
     let failed = |error: io::Error| of_the_disk(BackupError::Write { path: folder.to_owned(), error });
-    let store_bytes = std::fs::metadata(store.path()).map_err(failed)?.len();
+    let store_bytes = store.bytes_found().map_err(failed)?;
     // The pages of a copy are filled less than those of a store may be.
     let needed = store_bytes.saturating_mul(2).saturating_add(RESERVE_BYTES);
     if let Some(free) = disk_free(folder).filter(|free| *free < needed) {

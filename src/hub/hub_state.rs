@@ -259,6 +259,7 @@ impl HubState {
             answers: self.answers.take_dirty(),
             audit: self.audit.take_dirty(),
             clock: Some(self.clock.mark()),
+            speaks: false,
         }
     }
 

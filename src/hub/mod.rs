@@ -10,10 +10,13 @@
 //! | [`hub_state`] | the state in memory, and the copies of it that readers get | yes |
 //! | `fleet` | all agents that the hub knows, also those that have only a token | yes |
 //! | [`actor`] | the owner of the state: applies events, stores the changes, and only then sends frames | no |
+//! | [`cluster`] | more than one hub on one database: who leads, and what the others do meanwhile | no |
 //! | [`connections`] | what comes in: ports and sockets, TLS, limits, and the connection of one agent | no |
 //! | [`http`] | the HTTP API | no |
 //! | `problem` | the error answers of `/api/v1` | no |
 //! | [`metrics`] | what is counted and measured for Prometheus | no |
+//! | [`options`] | what a hub can be told, and why one ends | yes |
+//! | `port` | a port that is bound, and what is served there | no |
 //! | [`server`] | the hub's life cycle: opens the store and the port, serves, and stops | no |
 //! | [`backups`] | the backups that a running hub makes | no |
 //! | [`cli`] | the command line | no |
@@ -37,6 +40,8 @@ pub mod cli;
 #[cfg(feature = "hub")]
 pub mod clock;
 #[cfg(feature = "hub")]
+pub mod cluster;
+#[cfg(feature = "hub")]
 pub mod connections;
 #[cfg(feature = "hub")]
 mod fleet;
@@ -54,6 +59,10 @@ pub mod metrics;
 pub mod news;
 #[cfg(feature = "hub")]
 mod not_unicode;
+#[cfg(feature = "hub")]
+pub mod options;
+#[cfg(feature = "hub")]
+mod port;
 #[cfg(feature = "hub")]
 mod problem;
 #[cfg(feature = "hub")]

@@ -1,173 +1,165 @@
 //! The hub's lifecycle: opens the store, binds the port, serves until stopped, and ends within a second. It reads no
 //! arguments and handles no signals; `cli` does.
 
-use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::common::http_host::WebOrigin;
 use crate::hub::actor::Actor;
 use crate::hub::backups::Backups;
 use crate::hub::clock::Clock;
-use crate::hub::connections::listener::{self, Bounds, Connections, Service};
-use crate::hub::connections::tls::certificate::{self, Certificate, TlsFiles};
-use crate::hub::connections::tls::handshake::Handshakes;
+use crate::hub::connections::routes::Routes;
 use crate::hub::connections::websocket::TimeLimits;
-use crate::hub::connections::{accept, admin_socket, fd_limit};
+use crate::hub::connections::{admin_socket, fd_limit};
 use crate::hub::healing_file;
-use crate::hub::healing_file::HealingFile;
-use crate::hub::http::browsers::own_pages::OwnPages;
 use crate::hub::http::{App, router};
 use crate::hub::hub_state::HubState;
+use crate::hub::options::{Options, ServeError};
+use crate::hub::port::{Front, Port, read_certificate};
 use crate::hub::registration::{Changes, Registration};
+use crate::hub::scheduler::agents::SILENCE_BOUND_MS;
 use crate::hub::scheduler::policy::Policy;
 use crate::hub::state::audit::Via;
-use crate::hub::state::store::{Store, StoreError, UnreadRecord, WithoutStore, make_private_dir};
+use crate::hub::state::store::{Store, StoreError, Stored, UnreadRecord, WithoutStore, make_private_dir};
 
 /// The time that sockets and requests have to end. pm2 kills after 1,600 ms.
 const GOODBYE: Duration = Duration::from_millis(900);
 /// How long to wait at start for a locked store: `agentcom-hub token` holds the lock for some milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The options of a hub.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The address to listen on, as `address:port`; port 0 takes any free one.
-    pub listen: String,
-    /// The folder of `hub.redb` and `hub.sock`.
-    pub data_dir: PathBuf,
-    /// What is done where it holds no store.
-    pub absent: WithoutStore,
-    /// The timings and limits.
-    pub policy: Policy,
-    /// Who may register agents; `None` for [`Registration::by_default`].
-    pub registration: Option<Registration>,
-    /// Whether anybody may read the metrics; else a token is needed, but not on this machine.
-    pub public_metrics: bool,
-    /// The address at which people open the hub in a browser, if it is told.
-    pub public_url: Option<WebOrigin>,
-    /// The file of the healing rules, if there is one.
-    pub healing: Option<HealingFile>,
-    /// The files of the certificate, if the port speaks TLS.
-    pub tls: Option<TlsFiles>,
-}
-
-/// The reason why a hub could not start, or could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The data dir cannot be used.
-    #[error("the data dir {} cannot be used: {error}; give another with --data", .path.display())]
-    DataDir {
-        /// The data dir, or the socket in it.
-        path: PathBuf,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The store cannot be opened or read.
-    #[error("{0}")]
-    Store(StoreError),
-    /// Another process listens on the address.
-    #[error("{0} is taken by another process (ss -ltnp shows which): stop it, or give --listen")]
-    AddressInUse(String),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {error}; give another --listen")]
-    Listen {
-        /// The address.
-        address: String,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The certificate or its key cannot be used.
-    #[error("the hub cannot speak TLS: {0}")]
-    Certificate(String),
-    /// A commit failed: memory is ahead of the disk, so nothing more may be answered.
-    #[error("a change could not be stored, and the hub stops rather than lose it: {0}")]
-    Commit(StoreError),
-    /// The store was taken away: what was answered might not be found again.
-    #[error("the store was taken away, and nothing more is answered: {0}")]
-    TakenAway(StoreError),
-    /// The actor ended without having been told to.
-    #[error("the hub's actor ended: {0}; this is a bug")]
-    ActorDied(String),
-}
-
 /// Runs the hub until `stop`.
 ///
 /// # Errors
 /// [`ServeError`], at the start or when the disk fails.
 pub async fn serve(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
-    let Options { listen, data_dir, absent, policy, registration, public_metrics, public_url, healing, tls } = options;
-    let certificate = tls.as_ref().map(Certificate::read).transpose().map_err(ServeError::Certificate)?.map(Arc::new);
-    let store = open_store(&data_dir, absent).await?;
-    let clock = Clock::default();
-    let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
-    for UnreadRecord { table, key, bytes, why } in &stored.unread {
-        tracing::error!(
-            table,
-            key,
-            bytes,
-            why,
-            "a record cannot be read: it is kept as it is and counts for nothing; `agentcom-hub store check` says what to do"
-        );
-    }
-    let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
-    let own_socket = admin_socket::bind(&data_dir)
-        .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(&data_dir), error })?;
-    let listener = bind(&listen).await?;
-    let address = listener.local_addr().map_err(|error| ServeError::Listen { address: listen, error })?;
-
-    let store = Arc::new(store);
-    let backups = Backups::new(&store);
-    let mut state = HubState::load(stored, policy, clock);
-    if let Some(file) = &healing {
-        let now_ms = state.clock.now_ms();
-        healing_file::load(&file.path, &mut state, now_ms);
-    }
-    let (actor, handle) = Actor::new(state, Arc::clone(&store));
-    let actor = spawn_actor(actor, stop.clone());
-
-    let bounds = bounds(&policy, fd_limit::max_open_files());
-    let connections = Connections::new(&bounds);
-    let app = App {
-        listen: address.to_string(),
-        patience: TimeLimits {
-            silence: Duration::from_millis(policy.silence_timeout_ms),
-            identify: Duration::from_millis(policy.identify_timeout_ms),
-        },
-        registration: registration.unwrap_or_else(|| default_registration(address.ip())),
-        public_metrics,
-        certificate: certificate.clone(),
-        own_pages: OwnPages {
-            checks_host: address.ip().to_canonical().is_loopback() || public_url.is_some(),
-            public_url,
-        },
-        connections: connections.clone(),
-        ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
-    };
-    let sockets = app.sockets.clone();
-    if let Some(file) = healing {
-        sockets.spawn(healing_file::watch(file, handle, stop.clone()));
-    }
-    if let Some((files, certificate)) = tls.zip(certificate.clone()) {
-        sockets.spawn(certificate::watch(files, certificate, stop.clone()));
-    }
-    let router = router(Arc::new(app));
-    sockets.spawn(admin_socket::serve(own_socket, router.clone(), Via::Socket, stop.clone()));
-    let service = Service { request_timeout: bounds.request, tls: certificate.map(Handshakes::new) };
-    let http = listener::start(listener, router, connections, service, stop.clone())
-        .map_err(|error| ServeError::Listen { address: address.to_string(), error })?;
+    let certificate = read_certificate(&options)?;
+    let loaded = Loaded::read(open_store(&options.data_dir, options.absent).await?)?;
+    let own_socket = bind_socket(&options.data_dir)?;
+    let port = Port::bind(&options.listen, &options, certificate, fd_limit::max_open_files()).await?;
+    let (address, counts) = (port.front.address, loaded.counts);
+    let work = Work::begin(loaded, &options, &port.front, None, TaskTracker::new(), &stop);
+    let routes = Routes::new(work.router.clone());
+    port.front.watch_certificate(&options, &work.sockets, &stop);
+    work.sockets.spawn(admin_socket::serve(own_socket, routes.clone(), Via::Socket, stop.clone()));
+    let http = port.serve(routes, &stop)?;
     tracing::info!(%address, tasks = counts.0, restarts = counts.1, tokens = counts.2, "listening");
-    let ended = finish(actor, http, sockets, stop).await;
-    if let Err(ServeError::TakenAway(why)) = &ended {
-        store.leave_word(&data_dir, why);
+    work.finish(vec![http], stop).await
+}
+
+/// Binds the hub's own socket, while it holds the data folder.
+pub(in crate::hub) fn bind_socket(data_dir: &Path) -> Result<UnixListener, ServeError> {
+    admin_socket::bind(data_dir).map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })
+}
+
+/// A store, and what was in it.
+pub(in crate::hub) struct Loaded {
+    store: Store,
+    stored: Stored,
+    clock: Clock,
+    /// The numbers of tasks, restarts and tokens.
+    pub(in crate::hub) counts: (usize, usize, usize),
+}
+
+impl Loaded {
+    /// Reads a store.
+    pub(in crate::hub) fn read(store: Store) -> Result<Self, ServeError> {
+        let clock = Clock::default();
+        let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
+        for UnreadRecord { table, key, bytes, why } in &stored.unread {
+            tracing::error!(
+                table,
+                key,
+                bytes,
+                why,
+                "a record cannot be read: it is kept as it is and counts for nothing; `agentcom-hub store check` says what to do"
+            );
+        }
+        let counts = (stored.tasks.len(), stored.restarts.len(), stored.tokens.len());
+        Ok(Self { store, stored, clock, counts })
     }
-    ended
+}
+
+/// A hub at work.
+pub(in crate::hub) struct Work {
+    /// Its routes.
+    pub(in crate::hub) router: Router,
+    /// The tasks beside it, which end at `stop`.
+    pub(in crate::hub) sockets: TaskTracker,
+    actor: JoinHandle<Result<(), StoreError>>,
+    store: Arc<Store>,
+    data_dir: PathBuf,
+}
+
+impl Work {
+    /// Begins it: alone, or as the leader of a cluster in this epoch.
+    pub(in crate::hub) fn begin(
+        Loaded { store, stored, clock, counts: _ }: Loaded,
+        options: &Options,
+        front: &Front,
+        epoch: Option<u64>,
+        sockets: TaskTracker,
+        stop: &CancellationToken,
+    ) -> Self {
+        let Options { data_dir, policy, registration, public_metrics, healing, .. } = options.clone();
+        let store = Arc::new(store);
+        let backups = Backups::new(&store, &data_dir);
+        let policy = Policy { takeover_wait_ms: takeover_wait_ms(&store, &stored), ..policy };
+        let mut state = HubState::load(stored, policy, clock);
+        if let Some(file) = &healing {
+            let now_ms = state.clock.now_ms();
+            healing_file::load(&file.path, &mut state, now_ms);
+        }
+        let (actor, handle) = Actor::new(state, Arc::clone(&store));
+        let actor = spawn_actor(actor, stop.clone());
+        let app = App {
+            entrance: Arc::new(front.entrance.clone()),
+            epoch,
+            patience: TimeLimits {
+                silence: Duration::from_millis(policy.silence_timeout_ms),
+                identify: Duration::from_millis(policy.identify_timeout_ms),
+            },
+            registration: registration.unwrap_or_else(|| default_registration(front.address.ip())),
+            public_metrics,
+            certificate: front.certificate.clone(),
+            connections: front.connections.clone(),
+            sockets: sockets.clone(),
+            ..App::new(handle.clone(), data_dir.clone(), backups, stop.clone())
+        };
+        if let Some(file) = healing {
+            sockets.spawn(healing_file::watch(file, handle, stop.clone()));
+        }
+        Self { router: router(Arc::new(app)), sockets, actor, store, data_dir }
+    }
+
+    /// Goes on until `stop`, or until the disk fails; then ends within a second.
+    pub(in crate::hub) async fn finish(
+        self,
+        ports: Vec<JoinHandle<()>>,
+        stop: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let ended = finish(self.actor, &self.store, ports, self.sockets, stop).await;
+        if let Err(ServeError::TakenAway(why)) = &ended {
+            self.store.leave_word(&self.data_dir, why);
+        }
+        ended
+    }
+}
+
+/// Returns for how long a hub that begins leaves each task with its holder at least, in ms: as long as any agent may listen to
+/// the hub that led before, which may have been alive for a lease, and a second for its goodbye. (See docs/architecture.md.)
+fn takeover_wait_ms(store: &Store, stored: &Stored) -> u64 {
+    if !store.is_shared() {
+        return 0;
+    }
+    let bounds = stored.agents.iter().map(|record| record.about.silence_bound_ms());
+    bounds.max().unwrap_or(0).max(SILENCE_BOUND_MS) + store.lease_ms() + 1_000
 }
 
 /// Returns who may register agents where nothing is said, and warns where that will change.
@@ -207,15 +199,14 @@ impl OfflineHub {
         let store = Store::open(data_dir, absent).map_err(ServeError::Store)?;
         let clock = Clock::default();
         let stored = store.load_at(clock.mark()).map_err(ServeError::Store)?;
-        let own_socket = admin_socket::bind(data_dir)
-            .map_err(|error| ServeError::DataDir { path: admin_socket::path_in(data_dir), error })?;
+        let own_socket = bind_socket(data_dir)?;
         let store = Arc::new(store);
-        let backups = Backups::new(&store);
+        let backups = Backups::new(&store, data_dir);
         let (actor, handle) = Actor::to_edit(HubState::load_to_edit(stored, clock), store);
         let stop = CancellationToken::new();
         let actor = spawn_actor(actor, stop.clone());
         let router = router(Arc::new(App::new(handle, data_dir.to_owned(), backups, stop.clone())));
-        let socket = tokio::spawn(admin_socket::serve(own_socket, router, Via::Offline, stop.clone()));
+        let socket = tokio::spawn(admin_socket::serve(own_socket, Routes::new(router), Via::Offline, stop.clone()));
         Ok(Self { actor, socket, stop })
     }
 
@@ -235,55 +226,47 @@ impl OfflineHub {
     }
 }
 
-/// Returns the limits on connections where this many files may be open. Half of them are for connections that no agent has
-/// identified on: of those, half at most are served, and the rest wait.
-fn bounds(policy: &Policy, max_open_files: usize) -> Bounds {
-    let all = max_open_files / 2;
-    let unidentified = policy.max_unidentified.min(all / 2).max(1);
-    // Two are on their way: out of the kernel's queue, and out of the line.
-    let waiting = all.saturating_sub(unidentified + 2).max(1);
-    Bounds { request: Duration::from_millis(policy.request_timeout_ms), unidentified, waiting }
-}
-
 /// Waits for the end, then gives connections a moment to close.
 async fn finish(
     mut actor: JoinHandle<Result<(), StoreError>>,
-    http: JoinHandle<()>,
+    store: &Store,
+    ports: Vec<JoinHandle<()>>,
     sockets: TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let ended = tokio::select! {
-        () = stop.cancelled() => actor.await,
-        ended = &mut actor => ended,
+    let (ended, stop_requested) = tokio::select! {
+        () = stop.cancelled() => (actor.await, true),
+        ended = &mut actor => (ended, stop.is_cancelled()),
+        _ = store.lost() => {
+            stop.cancel();
+            (actor.await, false)
+        }
     };
-    let stop_requested = stop.is_cancelled();
     stop.cancel();
-    sockets.close();
-    let goodbye = async {
-        sockets.wait().await;
-        // It ends by itself; a panic in it is in the log already.
-        let _ = http.await;
-    };
-    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
-        tracing::info!("some connections did not end in time and are cut");
-    }
+    say_goodbye(ports, sockets).await;
     match ended {
         Ok(Ok(())) if stop_requested => Ok(()),
         Ok(Ok(())) => Err(ServeError::ActorDied("it was not told to".to_owned())),
         Ok(Err(error @ StoreError::TakenAway { .. })) => Err(ServeError::TakenAway(error)),
+        Ok(Err(StoreError::Database(error))) if error.ends_leadership() => Err(ServeError::Leadership(error)),
         Ok(Err(error)) => Err(ServeError::Commit(error)),
         Err(error) => Err(ServeError::ActorDied(error.to_string())),
     }
 }
 
-async fn bind(listen: &str) -> Result<TcpListener, ServeError> {
-    let listening = async { accept::listen(tokio::net::lookup_host(listen).await?) };
-    listening.await.map_err(|error| {
-        if error.kind() == io::ErrorKind::AddrInUse {
-            return ServeError::AddressInUse(listen.to_owned());
+/// Gives connections a moment to close.
+pub(in crate::hub) async fn say_goodbye(ports: Vec<JoinHandle<()>>, sockets: TaskTracker) {
+    sockets.close();
+    let goodbye = async {
+        sockets.wait().await;
+        for port in ports {
+            // It ends by itself; a panic in it is in the log already.
+            let _ = port.await;
         }
-        ServeError::Listen { address: listen.to_owned(), error }
-    })
+    };
+    if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::info!("some connections did not end in time and are cut");
+    }
 }
 
 async fn open_store(data_dir: &Path, absent: WithoutStore) -> Result<Store, ServeError> {

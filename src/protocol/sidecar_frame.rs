@@ -254,6 +254,10 @@ pub struct Identify {
     /// The same in words, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_end_detail: Option<String>,
+    /// The longest time after the last word of a hub for which the sidecar may still listen to that connection, in ms: a ping
+    /// and the wait for its pong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_bound_ms: Option<u64>,
     /// What the sidecar understands beyond a legacy sidecar.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,

@@ -11,7 +11,7 @@ use crate::support::{Hub, PATIENCE, folder, hub_command};
 
 /// Sends this, byte by byte as it stands with `\n` for the end of a line, and returns the status and the body; the body of a
 /// WebSocket is not waited for.
-async fn answer_to(hub: &Hub, request: &str) -> (u16, String) {
+pub(crate) async fn answer_to(hub: &Hub, request: &str) -> (u16, String) {
     let request = request.replace('\n', "\r\n") + "connection: close\r\n\r\n";
     let exchange = async {
         let mut stream = BufReader::new(TcpStream::connect(&hub.address).await.unwrap());
@@ -27,18 +27,18 @@ async fn answer_to(hub: &Hub, request: &str) -> (u16, String) {
     timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer to {request}"))
 }
 
-async fn status_of(hub: &Hub, request: &str) -> u16 {
+pub(crate) async fn status_of(hub: &Hub, request: &str) -> u16 {
     answer_to(hub, request).await.0
 }
 
 /// The head of a WebSocket's handshake without its host.
-fn websocket(more: &str) -> String {
+pub(crate) fn websocket(more: &str) -> String {
     let key = "sec-websocket-version: 13\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\n";
     format!("GET /ws HTTP/1.1\nupgrade: websocket\nconnection: upgrade\n{key}{more}")
 }
 
 /// A request for each kind of path, with this head.
-fn requests(head: &str) -> Vec<String> {
+pub(crate) fn requests(head: &str) -> Vec<String> {
     let paths = [
         ("GET", "/health"),
         ("GET", "/ready"),

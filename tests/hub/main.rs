@@ -4,6 +4,10 @@
 #[path = "../support/backup.rs"]
 #[allow(unreachable_pub, reason = "the other tests' too")]
 mod backups;
+#[cfg(feature = "postgres")]
+#[path = "../support/database_proxy.rs"]
+#[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
+mod database_proxy;
 #[path = "../support/disk.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod disks;
@@ -12,6 +16,15 @@ mod disks;
 mod encoding_table;
 #[path = "../support/example_binary.rs"]
 mod example_binary;
+#[cfg(feature = "postgres")]
+#[path = "../support/postgres.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    reason = "a part is for other tests; it says what is not tested"
+)]
+mod postgres;
 #[path = "../support/prometheus.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a part is for other tests")]
 mod prometheus;
@@ -26,6 +39,9 @@ mod audit;
 mod backup;
 mod browsers;
 mod cli;
+mod cluster;
+#[cfg(feature = "postgres")]
+mod database;
 mod disk;
 mod drains;
 mod encodings;

@@ -34,6 +34,10 @@ pub fn hub_command() -> Command {
         "REGISTRATION",
         "NO_INIT",
         "PUBLIC_URL",
+        "STORE",
+        "CLUSTER_LISTEN",
+        "CLUSTER_URL",
+        "CLUSTER_CA_FILE",
     ] {
         command.env_remove(format!("AGENTCOM_HUB_{name}"));
     }
@@ -43,7 +47,7 @@ pub fn hub_command() -> Command {
 
 /// A hub in its own process. Dropping it kills it.
 pub struct Hub {
-    child: Child,
+    child: Option<Child>,
     pub address: String,
     pub admin: String,
 }
@@ -75,17 +79,38 @@ impl Hub {
     /// The same, but from then on nobody reads what it says, on stdout or stderr: both are closed.
     pub fn start_and_leave(dir: &TempDir) -> Self {
         let mut hub = Self::spawn(hub_command(), dir, &[], Stdio::piped(), drop);
-        drop(hub.child.stderr.take());
+        drop(hub.process().stderr.take());
         hub
     }
 
+    /// Starts a node of a cluster that another one leads. It has no token.
+    pub fn start_standby(dir: &TempDir, flags: &[&str]) -> Self {
+        let (child, address, stdout) = Self::listening(hub_command(), dir, flags, Stdio::inherit(), "standing by");
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(drop));
+        Self { child: Some(child), address, admin: String::new() }
+    }
+
     fn spawn(
-        mut command: Command,
+        command: Command,
         dir: &TempDir,
         flags: &[&str],
         stderr: Stdio,
         rest: impl FnOnce(BufReader<ChildStdout>),
     ) -> Self {
+        let (child, address, stdout) = Self::listening(command, dir, flags, stderr, "listening");
+        rest(stdout);
+        let admin = token(dir.path(), "ops", true);
+        Self { child: Some(child), address, admin }
+    }
+
+    /// Starts a hub and waits until it says that it is as far as this.
+    fn listening(
+        mut command: Command,
+        dir: &TempDir,
+        flags: &[&str],
+        stderr: Stdio,
+        message: &'static str,
+    ) -> (Child, String, BufReader<ChildStdout>) {
         let listen: &[&str] = if flags.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
             .arg("serve")
@@ -99,21 +124,28 @@ impl Hub {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || sender.send(first_address(stdout)));
+        std::thread::spawn(move || sender.send(first_address(stdout, message)));
         let (address, stdout) = receiver.recv_timeout(PATIENCE).expect("the hub never listened");
-        rest(stdout);
-        let admin = token(dir.path(), "ops", true);
-        Self { child, address, admin }
+        (child, address, stdout)
+    }
+
+    /// A hub that runs elsewhere.
+    pub fn at(address: String, admin: String) -> Self {
+        Self { child: None, address, admin }
+    }
+
+    fn process(&mut self) -> &mut Child {
+        self.child.as_mut().expect("a hub in its own process")
     }
 
     pub fn kill_9(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.process().kill().unwrap();
+        self.process().wait().unwrap();
     }
 
     /// Sends the signal.
     pub fn send(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
@@ -122,7 +154,7 @@ impl Hub {
         let begun = Instant::now();
         self.send(name);
         while begun.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.process().try_wait().unwrap() {
                 return (status.code(), begun.elapsed());
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -134,7 +166,7 @@ impl Hub {
     pub fn wait(&mut self) -> Option<i32> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.process().try_wait().unwrap() {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -143,11 +175,11 @@ impl Hub {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().expect("a hub in its own process").id()
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.process().try_wait().unwrap().is_some()
     }
 
     /// One request as an admin.
@@ -263,13 +295,33 @@ impl Hub {
     }
 }
 
-/// Reads the log up to the line that says where the hub listens.
-fn first_address(mut stdout: BufReader<ChildStdout>) -> (String, BufReader<ChildStdout>) {
+/// One JSON request to a hub that may end meanwhile: `None` if no whole answer came.
+pub async fn try_request(address: &str, method: &str, path: &str, token: &str, body: &Value) -> Option<(u16, Value)> {
+    let body = body.to_string();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = String::from_utf8(answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, serde_json::from_str(body).ok()?))
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("no answer over HTTP")
+}
+
+/// Reads the log up to the line with this message, which says where the hub listens.
+fn first_address(mut stdout: BufReader<ChildStdout>, message: &str) -> (String, BufReader<ChildStdout>) {
     loop {
         let mut line = String::new();
         assert!(stdout.read_line(&mut line).unwrap() > 0, "the hub ended before it listened");
         let line: Value = serde_json::from_str(&line).expect("a log line that is not JSON");
-        if line["message"] == "listening" {
+        if line["message"] == message {
             return (line["address"].as_str().unwrap().to_owned(), stdout);
         }
     }
@@ -277,9 +329,17 @@ fn first_address(mut stdout: BufReader<ChildStdout>) -> (String, BufReader<Child
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }
 
 pub fn run_token(dir: &Path, name: &str, admin: bool) -> Output {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use agentcom::codec::{Identity, decode_frame, encode_frame};
 use agentcom::common::secret::Secret;
-use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::agents::{ConnId, SILENCE_BOUND_MS};
 use agentcom::hub::scheduler::policy::Policy;
 use agentcom::hub::scheduler::restart::{RestartPhase, RestartRequest};
 use agentcom::hub::scheduler::task::{Priority, Status, Submission};
@@ -247,6 +247,7 @@ static WHO: LazyLock<Identity> = LazyLock::new(|| Identity {
     boot_id: String::new(),
     previous: None,
     expected_back_ms: 0,
+    silence_bound_ms: SILENCE_BOUND_MS,
 });
 
 /// As the shell hears it, less what the machine only passes on, which has dates in it.

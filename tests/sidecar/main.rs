@@ -6,6 +6,8 @@ mod support;
 mod absences;
 mod calls;
 mod check;
+#[cfg(feature = "postgres")]
+mod cluster;
 mod crash;
 mod depth;
 mod dialing;

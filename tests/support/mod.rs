@@ -11,9 +11,11 @@
 //! - [`pm2_double`]: what answers for pm2's daemon where a sidecar only asks it.
 //! - [`ground`]: hub and sidecar beside each other under one pm2, by the real `ecosystem.config.js`.
 //! - [`scene`]: the double and one agent with short times, for stories.
+//! - [`postgres`]: a PostgreSQL server of the test's own, with replicas.
 //! - [`prometheus`]: a strict reader of the metrics' text.
 //! - [`proxy`]: a TCP proxy in front of a hub, that fails as it is told.
 //! - [`encodings`]: a table of ways to write a JSON object, and how each is to be read.
+//! - [`database_proxy`]: a TCP proxy before a database.
 //! - [`disk`]: a disk of the test's own, to be filled.
 //! - [`tls`]: a TLS front door before a hub.
 //! - [`web`]: a web server that says what it is told, for hubs that misbehave.
@@ -25,6 +27,7 @@
 #![allow(clippy::print_stderr)]
 
 pub mod backup;
+pub mod database_proxy;
 pub mod disk;
 pub mod encodings;
 pub mod ground;
@@ -34,6 +37,7 @@ pub mod new_version;
 pub mod npm;
 pub mod pm2;
 pub mod pm2_double;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

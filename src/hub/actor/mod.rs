@@ -5,7 +5,8 @@
 //!
 //! 1. Waits for messages, the next deadline, or the stop signal; then follows the wall clock, if that was set.
 //! 2. Applies all messages that arrived, and everything that is due.
-//! 3. Stores the changes, in one commit for the whole batch.
+//! 3. Stores the changes, in one commit for the whole batch. Where other hubs share the store, a batch that only speaks asks it,
+//!    too, whether this hub still leads: nothing is said that the store did not allow.
 //! 4. Publishes the new state for readers, who do not ask the actor.
 //! 5. Sends the outgoing frames.
 //! 6. Answers the requests.
@@ -17,7 +18,7 @@ pub mod pulse;
 mod watched_store;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -103,6 +104,7 @@ pub struct Handle {
     pulse: Arc<Pulse>,
     events: Arc<EventLog>,
     audit: AuditReader,
+    store: Weak<Store>,
 }
 
 /// The error of a request whose token was revoked, or had expired, before the request was applied.
@@ -199,6 +201,22 @@ impl Handle {
         self.audit.clone()
     }
 
+    /// Returns whether something may be said now: whether no other hub can lead (see [`Store::may_speak`]).
+    pub fn may_speak(&self) -> bool {
+        self.store.upgrade().is_none_or(|store| store.may_speak())
+    }
+
+    /// Makes sure that no other hub has taken over: where the store is shared, it is asked, once for all who wait.
+    ///
+    /// # Errors
+    /// Returns [`Stopping`] if the hub is stopping, as it does when another one leads.
+    pub async fn confirm(&self) -> Result<(), Stopping> {
+        if self.store.upgrade().is_some_and(|store| store.is_shared()) {
+            self.ask(|_, _| ()).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the state as of the last commit. It does not wait for the actor. Everything that was answered or sent is
     /// in it.
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -258,6 +276,7 @@ impl Actor {
         let (publisher, published) = watch::channel(Arc::new(snapshot));
         let events = Arc::new(EventLog::new(now_ms));
         let audit = store.audit();
+        let shared = Arc::downgrade(&store);
         let actor = Self {
             state,
             disk: WatchedStore { store, recorder, pulse: pulse.clone() },
@@ -269,7 +288,7 @@ impl Actor {
             uses_stored_at: steady_ms,
             time_passes: true,
         };
-        (actor, Handle { inbox: sender, published, metrics, pulse, events, audit })
+        (actor, Handle { inbox: sender, published, metrics, pulse, events, audit, store: shared })
     }
 
     /// Runs until `stop` is cancelled. Commits block, so it needs a thread of its own.
@@ -326,6 +345,8 @@ impl Actor {
                 }
             }
             let (presence, news) = (self.state.take_presence(), self.state.take_news());
+            let outgoing = self.state.take_outgoing();
+            aside.speaks = !answers.is_empty() || !outgoing.is_empty();
             let changes = self.state.scheduler.take_changes();
             self.disk.commit(&self.published.borrow().view, &changes, &aside)?;
             log_changes(&changes, &mut self.log_budget, now, steady);
@@ -336,7 +357,7 @@ impl Actor {
             self.published.send_replace(Arc::new(self.state.snapshot()));
             self.events.add(events.into_iter().chain(news.events()));
             // 5. Send.
-            for outgoing in self.state.take_outgoing() {
+            for outgoing in outgoing {
                 self.send_to_socket(outgoing);
             }
             // 6. Answer.

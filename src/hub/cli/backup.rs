@@ -14,13 +14,25 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::common::fs::atomic_file::remove_leftovers;
-use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place};
+#[cfg(feature = "postgres")]
+use crate::common::fs::atomic_file::utc_stamp;
+use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place, of_database};
+#[cfg(feature = "postgres")]
+use crate::hub::cli::database::StoreArgs;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{Output, fail};
-use crate::hub::server::ServeError;
+use crate::hub::options::ServeError;
+#[cfg(feature = "postgres")]
+use crate::hub::random;
+#[cfg(feature = "postgres")]
+use crate::hub::state::backup::database::back_up;
 use crate::hub::state::backup::{BackupError, Checksum, Contents, back_up_stopped, receive};
+#[cfg(feature = "postgres")]
+use crate::hub::state::restore::database::restore_into;
 use crate::hub::state::restore::{RestoreError, Restored, restore};
-use crate::hub::state::store::{Store, StoreError, make_private_dir};
+#[cfg(feature = "postgres")]
+use crate::hub::state::store::postgres::Database;
+use crate::hub::state::store::{Store, StoreError, elsewhere, make_private_dir};
 
 /// The number of parts of a backup that are read ahead of the disk.
 const READ_AHEAD: usize = 4;
@@ -40,6 +52,9 @@ pub(super) struct BackupArgs {
     json: bool,
     #[command(flatten)]
     hub: HubArgs,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 #[derive(Debug, Args)]
@@ -51,11 +66,14 @@ pub(super) struct RestoreArgs {
     json: bool,
     #[command(flatten)]
     hub: HubArgs,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Makes a backup and returns the exit code. A store that no hub uses is copied as it is; a hub that runs hands one over.
 pub(super) fn run_backup(args: &BackupArgs) -> ExitCode {
-    let BackupArgs { out, force, json, hub } = args;
+    let BackupArgs { out, force, json, hub, .. } = args;
     if out.file_name().is_none() || out == Path::new("-") {
         return fail(ExitCode::Usage, "--out takes the name of a file");
     }
@@ -63,6 +81,16 @@ pub(super) fn run_backup(args: &BackupArgs) -> ExitCode {
         true => as_json(out, contents, None),
         false => format!("{} holds {}\n", out.display(), words(contents)),
     };
+    #[cfg(feature = "postgres")]
+    match args.store.database() {
+        Ok(None) => {}
+        Ok(Some(database)) => {
+            return client::finish(
+                back_up(&database, out, *force).map(|it| Output::done(shown(&it))).map_err(Failure::from),
+            );
+        }
+        Err(error) => return client::finish(Err(error.into())),
+    }
     client::run(hub, Folder::MustExist, async |client| {
         let mut unfinished = Unfinished(Some(out));
         let saved = save_any(client, out, *force).await;
@@ -95,7 +123,8 @@ impl Drop for Unfinished<'_> {
 async fn save_stopped(client: &Client, out: PathBuf, replace: bool) -> Result<Option<Contents>, Failure> {
     let Place::Folder(data) = client.place() else { return Ok(None) };
     let data = data.clone();
-    if !Store::path_in(&data).exists() {
+    // A file that lies beside the sign of a database is what was there before.
+    if elsewhere(&data).is_some() || !Store::path_in(&data).exists() {
         return Ok(None);
     }
     let saving = tokio::task::spawn_blocking(move || back_up_stopped(&data, &out, replace));
@@ -164,6 +193,7 @@ impl From<BackupError> for Failure {
     fn from(error: BackupError) -> Self {
         let code = match &error {
             BackupError::Store(StoreError::Locked(_)) | BackupError::BrokeOff { .. } => ExitCode::Busy,
+            BackupError::Store(StoreError::Database(error)) => of_database(error),
             BackupError::Store(error) if error.is_the_disks() => ExitCode::Disk,
             BackupError::Store(_) | BackupError::Taken(_) | BackupError::IsAStore(_) | BackupError::NoFile { .. } => {
                 ExitCode::Unusable
@@ -180,7 +210,7 @@ pub(super) fn run_restore(args: &RestoreArgs) -> ExitCode {
 }
 
 fn restored(args: &RestoreArgs) -> Result<String, Failure> {
-    let RestoreArgs { file, json, hub } = args;
+    let RestoreArgs { file, json, hub, .. } = args;
     let data = match hub.place()? {
         Place::Folder(data) => data,
         Place::Remote { .. } => {
@@ -190,8 +220,13 @@ fn restored(args: &RestoreArgs) -> Result<String, Failure> {
         }
     };
     make_private_dir(&data).map_err(|error| ServeError::DataDir { path: data.clone(), error })?;
-    let Restored { contents, former } = restore(file, &data)?;
-    let store = Store::path_in(&data);
+    #[cfg(feature = "postgres")]
+    let (Restored { contents, former }, store) = match args.store.database()? {
+        Some(database) => (restore_database(&database, file, &data)?, PathBuf::from(database.shown())),
+        None => (restore(file, &data)?, Store::path_in(&data)),
+    };
+    #[cfg(not(feature = "postgres"))]
+    let (Restored { contents, former }, store) = (restore(file, &data)?, Store::path_in(&data));
     if *json {
         return Ok(as_json(&store, &contents, former.as_deref()));
     }
@@ -205,15 +240,27 @@ fn restored(args: &RestoreArgs) -> Result<String, Failure> {
     ))
 }
 
+/// Makes a backup what a database holds. What was there before becomes a file in the data folder.
+#[cfg(feature = "postgres")]
+fn restore_database(database: &Database, file: &Path, data: &Path) -> Result<Restored, Failure> {
+    let stamp = utc_stamp(std::time::SystemTime::now());
+    let former = data.join(format!("hub.postgres.before-restore-{stamp}"));
+    let term = random::id().map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?;
+    Ok(restore_into(database, file, &former, &term)?)
+}
+
 impl From<RestoreError> for Failure {
     fn from(error: RestoreError) -> Self {
         let code = match &error {
             RestoreError::InUse(_) => ExitCode::Busy,
             RestoreError::NoStore { .. } => ExitCode::Unread,
-            RestoreError::Write { .. } => ExitCode::Disk,
+            RestoreError::Write { .. } | RestoreError::NotKept(_) => ExitCode::Disk,
+            RestoreError::Led { .. } => ExitCode::Deposed,
+            RestoreError::Database(error) => of_database(error),
             RestoreError::Unreadable { .. }
             | RestoreError::Newer { .. }
             | RestoreError::IsTheStore(_)
+            | RestoreError::Elsewhere { .. }
             | RestoreError::NoFile { .. } => ExitCode::Unusable,
         };
         Self::new(code, error.to_string())

@@ -9,13 +9,21 @@ use serde_json::Value;
 
 use crate::common::cli::finding::{self, Report};
 use crate::common::wall_clock::now_ms;
+#[cfg(feature = "postgres")]
+use crate::hub::cli::client::of_database;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Items, Place, value};
+#[cfg(feature = "postgres")]
+use crate::hub::cli::database::StoreArgs;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::fields::{age, text};
 use crate::hub::cli::show::output::Output;
 use crate::hub::cli::store::advice;
 use crate::hub::connections::admin_socket;
 use crate::hub::state::store::Store;
+#[cfg(feature = "postgres")]
+use crate::hub::state::store::postgres::Facts;
+#[cfg(feature = "postgres")]
+use crate::hub::state::store::{DatabaseError, SCHEMA};
 
 /// A finding.
 type Finding = finding::Finding<ExitCode>;
@@ -34,12 +42,17 @@ pub(in crate::hub::cli) struct CheckArgs {
     json: bool,
     #[command(flatten)]
     hub: HubArgs,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Runs the command and returns the exit code.
 pub(in crate::hub::cli) fn run(args: &CheckArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
         let mut report = Report::default();
+        #[cfg(feature = "postgres")]
+        report.extend(database(&args.store).await);
         check(client, &mut report).await;
         let shown = client.shown();
         let text = if args.json { report.to_json(("hub", &shown)) } else { report.to_text() };
@@ -76,6 +89,60 @@ async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
     report.extend(healing(client).await);
 }
 
+/// Looks at the database that is named as the store.
+#[cfg(feature = "postgres")]
+async fn database(store: &StoreArgs) -> Vec<Finding> {
+    let named = store.database().and_then(|database| database.ok_or(DatabaseError::Address(String::new())));
+    let database = match named {
+        Ok(database) => database,
+        Err(DatabaseError::Address(why)) if why.is_empty() => return Vec::new(),
+        Err(error) => return vec![Finding::problem("database", error.to_string(), of_database(&error))],
+    };
+    let facts = match database.facts().await {
+        Ok(facts) => facts,
+        Err(error) => {
+            let todo = "start the server, or correct --store; of several hosts, one must take writes";
+            return vec![Finding::problem("database", error.to_string(), of_database(&error)).then(todo)];
+        }
+    };
+    of_facts(database.shown(), &facts)
+}
+
+/// Returns what is to be said of a server.
+#[cfg(feature = "postgres")]
+fn of_facts(place: &str, facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let reached = format!("{place} takes writes (PostgreSQL {})", facts.version);
+    findings.push(Finding::ok("database", reached));
+    findings.push(match facts.schema {
+        None => Finding::ok("schema", "no tables yet: the first hub makes them"),
+        Some(found) if found > SCHEMA => {
+            let found = format!("schema {found}, and this program knows {SCHEMA}");
+            Finding::problem("schema", found, ExitCode::Unusable).then("run the newer hub that wrote it")
+        }
+        Some(found) => Finding::ok("schema", format!("schema {found}")),
+    });
+    let replicas = match facts.replicas {
+        0 => "no replica streams from it now".to_owned(),
+        1 => "a replica streams from it".to_owned(),
+        more => format!("{more} replicas stream from it"),
+    };
+    findings.push(if facts.synchronous_standby_names.is_empty() {
+        let found = format!("synchronous_standby_names is empty ({replicas}): a failover loses commits that were confirmed");
+        Finding::warning("replication", found).then(
+            "name the replicas that a commit waits for, such as synchronous_standby_names = 'ANY 1 (b, c)'; without any \
+             replica there is no failover, and backups are all there is",
+        )
+    } else {
+        Finding::ok("replication", format!("a commit waits for {} ({replicas})", facts.synchronous_standby_names))
+    });
+    if facts.fsync != "on" {
+        let found = format!("fsync is {}: a power cut loses commits that were confirmed, or the database", facts.fsync);
+        findings.push(Finding::problem("fsync", found, ExitCode::Unusable).then("set fsync = on in postgresql.conf"));
+    }
+    findings
+}
+
 /// Returns what to do where the hub cannot be asked.
 fn remedy(failure: &Failure) -> &'static str {
     match failure.code {
@@ -90,6 +157,7 @@ fn remedy(failure: &Failure) -> &'static str {
         | ExitCode::Unavailable
         | ExitCode::NoResources
         | ExitCode::Disk
+        | ExitCode::Deposed
         | ExitCode::TimedOut
         | ExitCode::Interrupted
         | ExitCode::Terminated => "start the hub, or correct --hub",
@@ -159,6 +227,9 @@ async fn ready(client: &mut Client) -> Option<Finding> {
     match status {
         404 => None,
         200 => Some(Finding::ok("ready", "it does its work")),
+        _ if answer["reasons"][0]["check"] == "standby" => {
+            Some(Finding::ok("ready", text(&answer["reasons"][0]["detail"])))
+        }
         _ => {
             let reasons = answer["reasons"].as_array().into_iter().flatten().map(|reason| text(&reason["detail"]));
             let reasons: Vec<String> = reasons.collect();

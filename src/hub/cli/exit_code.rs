@@ -28,6 +28,8 @@ pub(super) enum ExitCode {
     Disk = 74,
     /// The hub does not answer now.
     Busy = 75,
+    /// Another hub leads.
+    Deposed = 76,
     /// The token does not allow it.
     NotAllowed = 77,
     /// A file or folder cannot be used.
@@ -78,6 +80,9 @@ impl Code for ExitCode {
             Self::NoResources => "no threads or files are left",
             Self::Disk => {
                 "a disk failed, or stdout cannot be written; `serve`: the store was removed, moved or replaced"
+            }
+            Self::Deposed => {
+                "`serve --store`: another hub leads, or may lead; started again, this one stands by. `restore --store`: a hub leads"
             }
             Self::Busy => "the data folder is in use, or the hub does not answer, is stopping or full: try again",
             Self::NotAllowed => "the token is not known, has expired, or its role does not allow it",

@@ -6,6 +6,8 @@ mod audit;
 mod backup;
 mod check;
 mod client;
+#[cfg(feature = "postgres")]
+mod database;
 mod drains;
 mod events;
 mod exit_code;

@@ -12,15 +12,20 @@ use crate::common::http_host::WebOrigin;
 use crate::common::logging::{self, LogConfig, LogLevel};
 use crate::common::signals::{handle_meaningless, hangups};
 use crate::hub::cli::client::{DEFAULT_DATA, Failure};
+#[cfg(feature = "postgres")]
+use crate::hub::cli::database::ClusterArgs;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::fail;
+#[cfg(feature = "postgres")]
+use crate::hub::cluster::member;
 use crate::hub::connections::fd_limit;
 use crate::hub::connections::tls::certificate::TlsFiles;
 use crate::hub::healing_file::HealingFile;
 use crate::hub::http::browsers::public_url;
+use crate::hub::options::{Options, ServeError};
 use crate::hub::registration::Registration;
 use crate::hub::scheduler::policy::Policy;
-use crate::hub::server::{Options, ServeError, serve};
+use crate::hub::server::serve;
 use crate::hub::state::store::WithoutStore;
 
 #[derive(Debug, Args)]
@@ -61,6 +66,9 @@ pub(super) struct ServeArgs {
     tls: TlsArgs,
     #[command(flatten)]
     bounds: BoundArgs,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// TLS on the hub's own port.
@@ -221,6 +229,11 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Ok(said) => said,
         Err(why) => return fail(ExitCode::Usage, why),
     };
+    #[cfg(feature = "postgres")]
+    let shared = match args.cluster.shared() {
+        Ok(shared) => shared,
+        Err(why) => return fail(ExitCode::Usage, why),
+    };
     let healing = args.healing.clone().map(|path| HealingFile { path, reload: Arc::default() });
     let tls = args.tls.files();
     let options = Options {
@@ -233,6 +246,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         public_url,
         healing: healing.clone(),
         tls: tls.clone(),
+        #[cfg(feature = "postgres")]
+        shared,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -250,7 +265,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         let stop = CancellationToken::new();
         let handled = stop_on_signals(stop.clone()).and_then(|()| listen_for_hangup(healing, tls, stop.clone()));
         match handled {
-            Ok(()) => serve(options, stop).await,
+            Ok(()) => serve_as_told(options, stop).await,
             Err(error) => Err(ServeError::ActorDied(format!("signals cannot be received: {error}"))),
         }
     });
@@ -264,6 +279,15 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
             fail(code, message)
         }
     }
+}
+
+/// Runs the hub of a file, or one of several on a database.
+async fn serve_as_told(options: Options, stop: CancellationToken) -> Result<(), ServeError> {
+    #[cfg(feature = "postgres")]
+    if let Some(shared) = options.shared.clone() {
+        return member::serve(options, shared, stop).await;
+    }
+    serve(options, stop).await
 }
 
 /// Cancels `stop` on SIGINT (pm2 and Ctrl-C) and on SIGTERM (all other supervisors).

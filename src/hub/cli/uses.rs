@@ -3,6 +3,8 @@
 
 use crate::common::cli::reference::{Names, Reference, Uses};
 use crate::hub::cli::client::{CA_FILE_VARIABLE, DATA_VARIABLE, TOKEN_FILE_VARIABLE, URL_VARIABLE};
+#[cfg(feature = "postgres")]
+use crate::hub::cli::database::VARIABLE as STORE_VARIABLE;
 use crate::hub::cli::exit_code::ExitCode;
 
 /// The environment variables, files and exit codes of the program and of each command.
@@ -16,6 +18,8 @@ const ENVIRONMENT: Names = &[
     (URL_VARIABLE, "the hub's address, if neither --data nor --hub is given"),
     (TOKEN_FILE_VARIABLE, "the file with the token for it, if --token-file is not given"),
     (CA_FILE_VARIABLE, "the file with the certificate authorities for it, if --ca-file is not given"),
+    #[cfg(feature = "postgres")]
+    (STORE_VARIABLE, "the database of the store, if --store is not given"),
     ("COLUMNS", "the width of tables, in place of the terminal's; without either, nothing is cut"),
     ("NO_COLOR", "set to anything: no colours in a terminal"),
     ("PAGER", "`man`: the program that shows the text in a terminal, where `man` itself is not installed"),
@@ -31,6 +35,8 @@ const ENVIRONMENT: Names = &[
 const FILES: Names = &[
     ("hub.redb", "the store: tasks, agents, restarts, tokens' hashes, the audit; mode 0600"),
     ("hub.redb.made", "marks that there was a store: if hub.redb is gone, the hub does not start with an empty one"),
+    #[cfg(feature = "postgres")]
+    ("hub.postgres", "marks that the store is in a PostgreSQL database, and names it; a running hub holds its lock"),
     ("hub.sock", "the running hub's socket for commands: whoever may open it (mode 0600) is an admin"),
 ];
 
@@ -39,6 +45,16 @@ const HUB: &[&str] =
     &[DATA_VARIABLE, URL_VARIABLE, TOKEN_FILE_VARIABLE, CA_FILE_VARIABLE, "SSL_CERT_FILE", "HTTPS_PROXY", "NO_PROXY"];
 const TABLE: &[&str] = &["COLUMNS"];
 const STORE: &[&str] = &["hub.redb", "hub.redb.made", "hub.sock"];
+/// What names a database, for those commands that may use one.
+#[cfg(feature = "postgres")]
+const DATABASE: &[&str] = &[STORE_VARIABLE];
+#[cfg(not(feature = "postgres"))]
+const DATABASE: &[&str] = &[];
+/// What a node of a cluster leaves in its folder.
+#[cfg(feature = "postgres")]
+const NODE: &[&str] = &["hub.postgres"];
+#[cfg(not(feature = "postgres"))]
+const NODE: &[&str] = &[];
 
 type Codes = &'static [(ExitCode, &'static str)];
 
@@ -80,7 +96,7 @@ const USES: &[Uses<ExitCode>] = &[
     Uses {
         commands: &["serve"],
         environment: &[&["AGENTCOM_HUB_...", "NO_COLOR"]],
-        files: &[STORE],
+        files: &[STORE, NODE],
         codes: &[&[
             (ExitCode::Done, "stopped as told"),
             (ExitCode::Usage, "the command line is wrong"),
@@ -89,6 +105,7 @@ const USES: &[Uses<ExitCode>] = &[
             (ExitCode::NoResources, "no threads or files are left"),
             (ExitCode::Disk, "the disk failed while running, or the store was taken away"),
             (ExitCode::Busy, "the data folder is in use"),
+            (ExitCode::Deposed, "--store: another hub leads, or may lead; started again, this one stands by"),
             (
                 ExitCode::Unusable,
                 "the data folder or its store, the address, the certificate or its key cannot be used",
@@ -165,10 +182,10 @@ const USES: &[Uses<ExitCode>] = &[
             CLIENT,
         ],
     },
-    Uses { commands: &["backup"], environment: &[HUB], files: &[STORE], codes: &[DONE, CLIENT] },
+    Uses { commands: &["backup"], environment: &[HUB, DATABASE], files: &[STORE], codes: &[DONE, CLIENT] },
     Uses {
         commands: &["restore"],
-        environment: &[&[DATA_VARIABLE]],
+        environment: &[&[DATA_VARIABLE], DATABASE],
         files: &[STORE],
         codes: &[&[
             (ExitCode::Done, "done"),
@@ -176,12 +193,13 @@ const USES: &[Uses<ExitCode>] = &[
             (ExitCode::Unread, "the file holds no store"),
             (ExitCode::Disk, "the disk failed, or stdout cannot be written"),
             (ExitCode::Busy, "a hub uses the data folder"),
+            (ExitCode::Deposed, "--store: a hub leads on the database"),
             (ExitCode::Unusable, "the file or the data folder cannot be used"),
         ]],
     },
     Uses {
         commands: &["check"],
-        environment: &[HUB],
+        environment: &[HUB, DATABASE],
         files: &[STORE],
         codes: &[&[(ExitCode::Done, "no problem was found (warnings are none)")], CLIENT],
     },

@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -19,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::common::{http_server, private_socket};
+use crate::hub::connections::break_off::{BrokenOff, given};
+use crate::hub::connections::routes::Routes;
 use crate::hub::http::credentials::LocalUser;
 use crate::hub::state::audit::Via;
 use crate::hub::state::store::SOCKET;
@@ -53,7 +52,7 @@ pub fn bind(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// Serves the routes until `stop`; returns when the last connection has ended.
-pub async fn serve(listener: UnixListener, router: Router, via: Via, stop: CancellationToken) {
+pub async fn serve(listener: UnixListener, routes: Routes, via: Via, stop: CancellationToken) {
     let (connections, places) = (TaskTracker::new(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
     loop {
         let accept = async {
@@ -67,7 +66,7 @@ pub async fn serve(listener: UnixListener, router: Router, via: Via, stop: Cance
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = serve_connection(stream, router.clone(), via, stop.clone());
+                let connection = serve_connection(stream, routes.clone(), via, stop.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -84,17 +83,16 @@ pub async fn serve(listener: UnixListener, router: Router, via: Via, stop: Cance
     connections.wait().await;
 }
 
-async fn serve_connection(stream: UnixStream, router: Router, via: Via, stop: CancellationToken) {
+async fn serve_connection(stream: UnixStream, routes: Routes, via: Via, stop: CancellationToken) {
     // Fails only for a connection that is broken already.
     let Ok(peer) = stream.peer_cred() else { return };
     let user = LocalUser { uid: peer.uid(), via };
-    let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(user);
-        let answer = router.call(request.map(Body::new));
+        let answer = routes.answer(request);
         async move {
-            let answered = timeout(REQUEST_TIMEOUT, answer).await;
-            answered.map(|answer| answer.unwrap_or_else(|never| match never {}))
+            let answered = timeout(REQUEST_TIMEOUT, answer).await.map_err(|_| BrokenOff::TooSlow)?;
+            given(answered.unwrap_or_else(|never| match never {}))
         }
     });
     let connection =

@@ -1,7 +1,6 @@
 //! The TCP listener: serves HTTP on each connection that is accepted, with limits on time, bytes and the number of
 //! connections, so that no unauthenticated client can hold the hub up. It knows no route.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -9,15 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::Response;
 use hyper::body::Incoming;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -28,8 +24,10 @@ use tokio_util::task::TaskTracker;
 use crate::common::http_server;
 use crate::hub::api_error::ApiError;
 use crate::hub::connections::accept::{self, Intake, Waiting};
+use crate::hub::connections::break_off::given;
 use crate::hub::connections::connection_limit::{ConnectionLimit, Slot};
 use crate::hub::connections::guarded_stream::{Guarded, Meter};
+use crate::hub::connections::routes::Routes;
 use crate::hub::connections::tls::handshake::Handshakes;
 use crate::hub::connections::tls::stream::Stream;
 use crate::hub::problem::or_problem;
@@ -141,6 +139,12 @@ impl Origin {
         self.peer
     }
 
+    /// Returns the same for a request that another node passes on for a client with this address.
+    #[must_use]
+    pub(in crate::hub) fn on_behalf_of(&self, client: SocketAddr) -> Self {
+        Self { peer: client, ..self.clone() }
+    }
+
     /// Returns whether the connection counts towards the connection limit.
     pub fn counts(&self) -> bool {
         self.slot.counts()
@@ -177,20 +181,20 @@ pub struct Service {
 /// Returns the system's error if that thread cannot be started.
 pub fn start(
     listener: TcpListener,
-    router: Router,
+    routes: Routes,
     connections: Connections,
     service: Service,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
     let (intake, limit) = (Arc::clone(&connections.intake), Arc::clone(&connections.limit));
     let line = accept::start(listener, intake, limit, stop.clone())?;
-    Ok(tokio::spawn(serve(line, connections, router, service, stop)))
+    Ok(tokio::spawn(serve(line, connections, routes, service, stop)))
 }
 
 async fn serve(
     mut line: mpsc::Receiver<Waiting>,
     Connections { limit, intake }: Connections,
-    router: Router,
+    routes: Routes,
     service: Service,
     stop: CancellationToken,
 ) {
@@ -221,7 +225,7 @@ async fn serve(
             peer,
             is_unhurried: Arc::default(),
         };
-        let connection = serve_connection(stream, origin, router.clone(), service.clone(), stop.clone());
+        let connection = serve_connection(stream, origin, routes.clone(), service.clone(), stop.clone());
         connections.spawn(async move {
             let mut connection = pin!(connection);
             if timeout(TURN, connection.as_mut()).await.is_err() {
@@ -242,7 +246,7 @@ fn end_turn(turn: &Turn) {
 async fn serve_connection(
     stream: TcpStream,
     origin: Origin,
-    router: Router,
+    routes: Routes,
     Service { request_timeout, tls }: Service,
     stop: CancellationToken,
 ) {
@@ -277,14 +281,13 @@ async fn serve_connection(
             }
         }
     };
-    let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(origin.clone());
         let uri = request.uri().clone();
-        let (origin, answer) = (origin.clone(), router.call(request.map(Body::new)));
+        let (origin, answer) = (origin.clone(), routes.answer(request));
         async move {
             let mut answer = pin!(answer);
-            Ok::<Response, Infallible>(match timeout(request_timeout, answer.as_mut()).await {
+            given(match timeout(request_timeout, answer.as_mut()).await {
                 Ok(Ok(answer)) => answer,
                 Err(_) if origin.is_unhurried() => match answer.await {
                     Ok(answer) => answer,
@@ -327,8 +330,8 @@ fn too_slow_response(uri: &Uri, request_timeout: Duration) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::Extension;
     use axum::routing::get;
+    use axum::{Extension, Router};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -359,9 +362,14 @@ mod tests {
         );
         let connections = Connections::new(&Bounds { request: REQUEST, unidentified: 8, waiting: 8 });
         let stop = CancellationToken::new();
-        let served =
-            start(listener, router, connections, Service { request_timeout: REQUEST, tls: None }, stop.clone())
-                .unwrap();
+        let served = start(
+            listener,
+            Routes::new(router),
+            connections,
+            Service { request_timeout: REQUEST, tls: None },
+            stop.clone(),
+        )
+        .unwrap();
         assert_eq!((status(address, "/slow").await, status(address, "/unhurried").await), ("408".into(), "200".into()));
         stop.cancel();
         served.await.unwrap();

@@ -12,16 +12,20 @@
 //! | `message_stream`, [`upgrade`] | messages over a stream, and how a connection comes to carry them |
 //! | [`outbox`] | the queue between the actor and the task of one socket |
 //! | [`admin_socket`] | the unix socket for operator commands to a running hub |
+//! | [`routes`] | the routes that they all serve at the moment |
+//! | [`break_off`] | requests whose connection breaks in place of an answer |
 //! | [`fd_limit`] | the limit on open files |
 
 pub mod accept;
 pub mod admin_socket;
+pub(in crate::hub) mod break_off;
 pub mod connection_limit;
 pub mod fd_limit;
 mod guarded_stream;
 pub mod listener;
 mod message_stream;
 pub mod outbox;
+pub mod routes;
 pub mod tls;
 pub mod upgrade;
 pub mod websocket;

@@ -1,7 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2): checks the request, answers it, and takes the stream over
 //! from HTTP with none of its buffers.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -9,6 +9,7 @@ use data_encoding::BASE64;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use sha1::{Digest as _, Sha1};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::hub::connections::message_stream::MessageStream;
 use crate::hub::connections::tls::stream::Stream;
@@ -52,9 +53,22 @@ impl Upgrade {
 
     /// Waits until the answer is written, and returns the messages of the stream; `None` if the connection broke.
     pub(super) async fn messages(self, max_message_bytes: usize) -> Option<MessageStream<Stream>> {
-        let parts = self.0.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
-        Some(MessageStream::new(parts.io.into_inner(), &parts.read_buf, max_message_bytes))
+        let (stream, ahead) = stream_of(self.0).await?;
+        Some(MessageStream::new(stream, &ahead, max_message_bytes))
     }
+}
+
+/// Waits until the answer after which a connection is no longer HTTP is written, and returns its stream, and what was read
+/// of it ahead; `None` if the connection broke.
+pub(in crate::hub) async fn taken_over(
+    upgrade: OnUpgrade,
+) -> Option<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Bytes)> {
+    stream_of(upgrade).await
+}
+
+async fn stream_of(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Returns whether a header has this value in its list, in any case.

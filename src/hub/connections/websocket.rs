@@ -193,6 +193,7 @@ impl Session {
         match message {
             Message::Text(text) => self.receive_text(&text).await,
             Message::Binary => Err(End::Close(1003, Cow::Borrowed("text frames only"))),
+            Message::Ping(_) if !self.actor.may_speak() => Err(hub_stopping()),
             Message::Ping(payload) => self.messages.send_pong(&payload, WRITE_TIMEOUT).await.map_err(|_| End::Peer),
             Message::Pong => Ok(()),
             Message::Close { code, reason } => Err(End::PeerClosed(code, reason)),
@@ -282,6 +283,10 @@ impl Session {
     }
 
     async fn write(&mut self, text: String, receipt: Option<String>) -> Result<(), End> {
+        // It may have waited in the queue, or the process may have stood still.
+        if !self.actor.may_speak() {
+            return Err(hub_stopping());
+        }
         self.messages.send_text(&text, WRITE_TIMEOUT).await.map_err(|_| End::Peer)?;
         match receipt {
             Some(command_id) => self.actor.written(command_id).await.map_err(|_| hub_stopping()),

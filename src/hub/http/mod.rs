@@ -32,6 +32,7 @@ mod admin;
 mod agents;
 pub mod browsers;
 pub mod credentials;
+pub mod entrance;
 mod lists;
 mod metrics;
 mod not_offered;
@@ -55,8 +56,9 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::hub::actor::Stopping;
 use crate::hub::api_error::ApiError;
 use crate::hub::connections::listener::Origin;
 use crate::hub::connections::upgrade::Upgrade;
@@ -113,7 +115,23 @@ pub fn router(app: Arc<App>) -> Router {
     // Before whoever asks for the caller, and after the check of the page that a request comes from.
     #[cfg(feature = "page")]
     let routes = routes.layer(middleware::from_fn_with_state((app.clone(), sessions), page::recognise));
-    routes.layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign)).with_state(app)
+    let routes = routes.layer(middleware::from_fn_with_state(app.clone(), browsers::refuse_foreign));
+    routes.layer(middleware::from_fn_with_state(app.clone(), only_while_leading)).with_state(app)
+}
+
+/// Answers only where no other hub can have taken over: what a route reads is as of a moment after its request came. Where the
+/// store is a file, that is always so.
+async fn only_while_leading(State(app): Shared, request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    // What a process says of itself is true whoever leads.
+    if matches!(uri.path(), "/health" | "/ready" | "/metrics") {
+        return next.run(request).await;
+    }
+    if app.actor.confirm().await.is_err() {
+        return or_problem(&uri, Stopping.into());
+    }
+    let answer = next.run(request).await;
+    if app.actor.may_speak() { answer } else { or_problem(&uri, Stopping.into()) }
 }
 
 /// Lets a connection with a valid token leave the connection limit: a herd of strangers does not close an operator's.
@@ -161,6 +179,11 @@ pub(super) fn wrong_method_error(method: &Method, uri: &Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &hint)
 }
 
+/// Returns whether the answer at this path may take longer than others to begin.
+pub(in crate::hub) fn takes_its_time(uri: &Uri) -> bool {
+    uri.path() == "/api/v1/backup"
+}
+
 /// Returns the document with the routes that a path is beside.
 fn document_of(uri: &Uri) -> &'static str {
     if is_in_v1(uri) { "docs/api.md" } else { "docs/hub.md" }
@@ -197,14 +220,24 @@ fn address(origin: &Origin, headers: &HeaderMap) -> String {
     }
 }
 
-async fn health(State(app): Shared) -> Reply {
-    ok(json!({
+/// Returns what every hub that lives says of itself.
+pub(in crate::hub) fn alive() -> Value {
+    json!({
         "status": "ok",
         "service": "agent_com",
         "implementation": "agentcom-hub",
         "version": env!("CARGO_PKG_VERSION"),
-        "agents_connected": app.snapshot().view.connected_count(),
-    }))
+    })
+}
+
+async fn health(State(app): Shared) -> Reply {
+    let mut health = alive();
+    health["agents_connected"] = app.snapshot().view.connected_count().into();
+    if let Some(epoch) = app.epoch {
+        health["role"] = "leader".into();
+        health["epoch"] = epoch.into();
+    }
+    ok(health)
 }
 
 /// The fields of a restart request.

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::common::http_client::HubAddress;
 use crate::common::http_host::Authority;
-use crate::hub::http::request::App;
+use crate::hub::http::entrance::Entrance;
 
 /// The headers by which a proxy shows itself.
 pub(super) const OF_A_PROXY: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
@@ -15,16 +15,16 @@ pub(super) fn is_passed_on(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the address that a caller reached the hub by: `--public-url`, where it asks by a name or through a proxy; else its
-/// `Host`, else where the hub listens; with TLS, if the port speaks it or a proxy says that the caller does.
-pub(super) fn own_address(app: &App, headers: &HeaderMap) -> HubAddress {
+/// `Host`, else where the port listens; with TLS, if the port speaks it or a proxy says that the caller does.
+pub(super) fn own_address(entrance: &Entrance, headers: &HeaderMap) -> HubAddress {
     let header_text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = header_text(header::HOST.as_str()).filter(|host| is_plain(host));
     let is_named = host.and_then(Authority::parse).is_some_and(|named| named.host.is_in_dns());
-    if let Some(own) = app.own_pages.public_url.as_ref().filter(|_| is_named || is_passed_on(headers)) {
+    if let Some(own) = entrance.own_pages.public_url.as_ref().filter(|_| is_named || is_passed_on(headers)) {
         return address(own.tls, &own.authority());
     }
-    let tls = app.certificate.is_some() || header_text("x-forwarded-proto") == Some("https");
-    address(tls, host.unwrap_or(&app.listen))
+    let tls = entrance.tls || header_text("x-forwarded-proto") == Some("https");
+    address(tls, host.unwrap_or(&entrance.listen))
 }
 
 fn is_plain(host: &str) -> bool {

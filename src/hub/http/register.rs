@@ -1,6 +1,7 @@
 //! Registration: the first token of an agent's name, for any client, or by an invitation.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -13,6 +14,7 @@ use crate::hub::api_error::ApiError;
 use crate::hub::connections::listener::Origin;
 use crate::hub::http::admin::not_issued_error;
 use crate::hub::http::credentials::Credentials;
+use crate::hub::http::entrance::Entrance;
 use crate::hub::http::own_address::own_address;
 use crate::hub::http::reply::{Caller, caller_of, check_name, read_body};
 use crate::hub::http::request::{App, Body, Reply, Shared, created, required_text};
@@ -29,6 +31,7 @@ pub(super) async fn register(
     State(app): Shared,
     who: Credentials,
     origin: Option<Extension<Origin>>,
+    entrance: Option<Extension<Arc<Entrance>>>,
     headers: HeaderMap,
     body: Body,
 ) -> Reply {
@@ -62,7 +65,7 @@ pub(super) async fn register(
         NotRegistered::NotIssued(why) => not_issued_error(why).with("agent_id", agent_id.as_str()),
         NotRegistered::NotInvited(why) => not_invited_error(why),
     })?;
-    let own = own_address(&app, &headers);
+    let own = own_address(entrance.as_ref().map_or(&app.entrance, |Extension(entrance)| entrance), &headers);
     let answer = json!({
         "agent_id": agent_id,
         "token": token,

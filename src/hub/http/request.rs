@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use tokio::sync::Mutex;
@@ -23,7 +23,7 @@ use crate::hub::backups::Backups;
 use crate::hub::connections::listener::{Bounds, Connections};
 use crate::hub::connections::tls::certificate::Certificate;
 use crate::hub::connections::websocket::TimeLimits;
-use crate::hub::http::browsers::own_pages::OwnPages;
+use crate::hub::http::entrance::Entrance;
 use crate::hub::http::reply::{Caller, Proof, unauthorized};
 use crate::hub::hub_state::{HubState, Snapshot};
 use crate::hub::registration::{Registration, RegistrationLimit};
@@ -33,8 +33,10 @@ use crate::protocol::JsonFields;
 pub struct App {
     /// The handle to the actor.
     pub actor: Handle,
-    /// The address that the hub listens on, used for callers that sent no `Host`.
-    pub listen: String,
+    /// The port of this hub.
+    pub entrance: Arc<Entrance>,
+    /// The epoch in which it leads a cluster; `None` for a hub alone.
+    pub epoch: Option<u64>,
     /// The time limits of every WebSocket.
     pub patience: TimeLimits,
     /// Who may register agents.
@@ -45,8 +47,6 @@ pub struct App {
     pub public_metrics: bool,
     /// The certificate, if the port speaks TLS.
     pub certificate: Option<Arc<Certificate>>,
-    /// The hosts and pages that are the hub's own.
-    pub own_pages: OwnPages,
     /// The folder of the store.
     pub data_dir: PathBuf,
     /// The connections that no agent has identified on.
@@ -68,13 +68,13 @@ impl App {
     pub fn new(actor: Handle, data_dir: PathBuf, backups: Backups, stop: CancellationToken) -> Self {
         Self {
             actor,
-            listen: String::new(),
+            entrance: Arc::default(),
+            epoch: None,
             patience: TimeLimits { silence: Duration::ZERO, identify: Duration::ZERO },
             registration: Registration::Closed,
             registrations: RegistrationLimit::default(),
             public_metrics: false,
             certificate: None,
-            own_pages: OwnPages::default(),
             data_dir,
             connections: Connections::new(&Bounds { request: Duration::ZERO, unidentified: 0, waiting: 0 }),
             scrape: Arc::default(),
@@ -94,6 +94,11 @@ impl App {
             }
             Proof::Local(_) => true,
         }
+    }
+
+    /// Returns the entrance that a request with these extensions came in by.
+    pub(super) fn entrance_of<'a>(&'a self, extensions: &'a Extensions) -> &'a Entrance {
+        extensions.get::<Arc<Entrance>>().unwrap_or(&self.entrance)
     }
 
     /// Returns the state as of the last commit.

@@ -39,7 +39,22 @@ pub struct About {
     pub client_type: Option<String>,
     /// pm2's figures of it.
     pub pm2_info: Option<Pm2Info>,
+    /// The longest time after the last word of a hub for which it may still listen to that hub, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_bound_ms: Option<u64>,
 }
+
+impl About {
+    /// Returns that time, at most [`MAX_SILENCE_BOUND_MS`]; [`SILENCE_BOUND_MS`] for a client that does not say it.
+    pub fn silence_bound_ms(&self) -> u64 {
+        self.silence_bound_ms.map_or(SILENCE_BOUND_MS, |ms| ms.min(MAX_SILENCE_BOUND_MS))
+    }
+}
+
+/// The silence bound of a sidecar with the usual heartbeat, also of a legacy one, in ms.
+pub const SILENCE_BOUND_MS: u64 = 40_000;
+/// The longest one that counts, in ms: an agent cannot keep the tasks of all others waiting for longer.
+pub const MAX_SILENCE_BOUND_MS: u64 = 300_000;
 
 /// One agent.
 #[derive(Debug, Clone)]
@@ -123,6 +138,7 @@ impl Agent {
                 version: identify.version.clone(),
                 client_type: identify.client_type.clone(),
                 pm2_info: identify.pm2_info.clone(),
+                silence_bound_ms: identify.silence_bound_ms,
             }),
             resources: Arc::default(),
             leaving: false,

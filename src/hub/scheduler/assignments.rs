@@ -223,7 +223,8 @@ impl Assignments {
 
     /// Restores a stored assignment: the holder is away until this time.
     pub fn restore(&mut self, agent_id: &str, task: &Task, now_ms: u64) {
-        let until = Some(now_ms + self.policy.accept_timeout_ms.max(self.policy.reconnect_grace_ms));
+        let Policy { accept_timeout_ms, reconnect_grace_ms, takeover_wait_ms, .. } = self.policy;
+        let until = Some(now_ms + accept_timeout_ms.max(reconnect_grace_ms).max(takeover_wait_ms));
         let away = Some(Away { since: now_ms, until, planned: false });
         self.insert(agent_id, ActiveAssignment { away, ..self.assignment(task, now_ms) });
     }

@@ -137,7 +137,7 @@ impl Scheduler {
     pub fn load(tasks: Vec<Task>, restarts: Vec<Restart>, policy: Policy, now_ms: u64) -> Self {
         let mut scheduler = Self::load_to_edit(tasks, restarts, policy, now_ms);
         // An agent that came back while the hub was down could not report it: it gets the time that every holder gets.
-        scheduler.restarts.postpone_overdue(now_ms + policy.accept_timeout_ms);
+        scheduler.restarts.postpone_overdue(now_ms + policy.accept_timeout_ms.max(policy.takeover_wait_ms));
         let fenced: Vec<String> = scheduler.restarts.fenced().map(str::to_owned).collect();
         for agent_id in fenced {
             let away = Away { since: now_ms, until: None, planned: true };

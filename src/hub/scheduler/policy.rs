@@ -13,6 +13,9 @@ pub struct Policy {
     /// The time for which a sidecar whose connection broke keeps its task. (Simulated: after an outage of 5 s, 0.3 % of
     /// the sidecars are back later than 30 s, and 7 % later than 15 s.)
     pub reconnect_grace_ms: u64,
+    /// The least time after the start for which an absent holder keeps its task: longer than it may listen to the hub that led
+    /// before. 0 where no other hub can have led.
+    pub takeover_wait_ms: u64,
     /// The time after which a sidecar that is refused, because another one has its identity, may try again.
     pub identity_retry_ms: u64,
     /// The time for which an agent that rejected a task as busy gets none, unless its state changes sooner.
@@ -80,6 +83,7 @@ impl Default for Policy {
             stale_timeout_ms: 600_000,
             reconcile_ms: 2_000,
             reconnect_grace_ms: 30_000,
+            takeover_wait_ms: 0,
             identity_retry_ms: 60_000,
             reject_retry_ms: 10_000,
             restart_deadline_ms: 120_000,

@@ -2,6 +2,8 @@
 //! that come from elsewhere. Each is written beside its name, flushed, read again, and only then gets the name.
 
 mod checksum;
+#[cfg(feature = "postgres")]
+pub mod database;
 mod tables;
 
 use std::fs::{File, TryLockError};
@@ -18,7 +20,7 @@ pub use crate::hub::state::backup::checksum::Checksum;
 use crate::hub::state::backup::checksum::{Side, copy_summed};
 pub use crate::hub::state::backup::tables::Contents;
 use crate::hub::state::backup::tables::{CopyError, contents_of, write_copy};
-use crate::hub::state::store::{CACHE_BYTES, Store, StoreError, catch_panic, open_error};
+use crate::hub::state::store::{CACHE_BYTES, FileStore, Store, StoreError, catch_panic, open_error};
 use crate::hub::state::tokens::hex;
 
 /// The reason why there is no copy.
@@ -71,11 +73,22 @@ pub enum BackupError {
 
 impl Store {
     /// Copies the state as of the last commit to `file`, which is empty, while others commit: a read transaction delays none
-    /// of them. Returns what the copy holds.
+    /// of them. The copy is a redb file, whatever the store is. Returns what it holds.
     ///
     /// # Errors
     /// [`BackupError`]; `file` is then of no use.
     pub fn copy_to(&self, file: &File) -> Result<Contents, BackupError> {
+        match self {
+            Self::File(store) => store.copy_to(file),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => database::copy_to(store.database(), file),
+        }
+    }
+}
+
+impl FileStore {
+    /// Does what [`Store::copy_to`] does.
+    pub(super) fn copy_to(&self, file: &File) -> Result<Contents, BackupError> {
         let read = self.db.begin_read().map_err(|e| BackupError::Store(StoreError::file(self.path(), &e)))?;
         write_copy(&read, self.path(), file).map_err(|error| error.at(self.path()))
     }
@@ -134,13 +147,13 @@ pub fn inspect(path: &Path) -> Result<Contents, StoreError> {
 }
 
 /// A store that is open for reading only.
-enum ReadStore {
+pub(in crate::hub::state) enum ReadStore {
     AsItIs(ReadOnlyDatabase, PathBuf),
     Repaired(Database, PathBuf),
 }
 
 impl ReadStore {
-    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+    pub(in crate::hub::state) fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
         match self {
             Self::AsItIs(db, path) => db.begin_read().map_err(|e| StoreError::file(path, &e)),
             Self::Repaired(db, path) => db.begin_read().map_err(|e| StoreError::file(path, &e)),
@@ -148,7 +161,7 @@ impl ReadStore {
     }
 }
 
-fn open_to_read(path: &Path) -> Result<ReadStore, StoreError> {
+pub(in crate::hub::state) fn open_to_read(path: &Path) -> Result<ReadStore, StoreError> {
     regular_file::check(path).map_err(|unfit| StoreError::NoFile { path: path.to_owned(), unfit })?;
     let failed = |error: DatabaseError| open_error(path, error);
     catch_panic(path, || {

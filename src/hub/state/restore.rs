@@ -1,5 +1,8 @@
 //! Puts a copy of a store into a data dir that no hub uses. The store that was there is kept under another name.
 
+#[cfg(feature = "postgres")]
+pub mod database;
+
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::common::fs::atomic_file::{folder_of, resolve, sync_folder, temporary_beside, utc_stamp};
 use crate::common::fs::regular_file::{self, Unsuitable};
 use crate::common::fs::same_file;
-use crate::hub::state::backup::{Contents, inspect};
-use crate::hub::state::store::{Store, StoreError};
+use crate::hub::state::backup::{BackupError, Contents, inspect};
+use crate::hub::state::store::{DatabaseError, ELSEWHERE, Store, StoreError, elsewhere};
 
 /// A store that was restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,31 @@ pub enum RestoreError {
         /// What was found there.
         unfit: Unsuitable,
     },
+    /// The store of the data dir is in a database.
+    #[error(
+        "the store of {} is in PostgreSQL ({place}): name the database with --store; to go back to a file, stop the hub and \
+         remove {} first", .folder.display(), .folder.join(ELSEWHERE).display()
+    )]
+    Elsewhere {
+        /// The data dir.
+        folder: PathBuf,
+        /// The database, without its password.
+        place: String,
+    },
+    /// A hub leads by the database.
+    #[error("{place} is in use: the hub of {node} leads; stop all hubs on it, then try again")]
+    Led {
+        /// The database, without its password.
+        place: String,
+        /// What the leader calls itself.
+        node: String,
+    },
+    /// What was there before cannot be kept.
+    #[error("what is in the database cannot be kept: {0}")]
+    NotKept(Box<BackupError>),
+    /// The database cannot be used.
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
     /// The store or its folder cannot be written.
     #[error("cannot write {}: {error}; check the disk, its free space and the permissions", .path.display())]
     Write {
@@ -75,6 +103,9 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`].
 pub fn restore(file: &Path, data_dir: &Path) -> Result<Restored, RestoreError> {
+    if let Some(place) = elsewhere(data_dir) {
+        return Err(RestoreError::Elsewhere { folder: data_dir.to_owned(), place });
+    }
     let store = resolve(&Store::path_in(data_dir))
         .map_err(|failed| RestoreError::Write { path: failed.path, error: failed.source })?;
     let mut source =
@@ -160,6 +191,8 @@ fn of_the_copy(file: &Path, error: StoreError) -> RestoreError {
         | StoreError::Empty(_)
         | StoreError::NotMade { .. }
         | StoreError::TakenAway { .. }
+        | StoreError::Elsewhere { .. }
+        | StoreError::Database(_)
         | StoreError::Record { .. }) => RestoreError::NoStore { path, why: other.to_string() },
     }
 }

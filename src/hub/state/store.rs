@@ -1,213 +1,60 @@
-//! The store: tasks, restarts, rollouts, agents, tokens, invitations, settings and the audit in one redb file, with one durable commit
-//! for each batch of changes. It keeps records as JSON by key and does not know what they mean.
+//! The store: tasks, restarts, rollouts, agents, tokens, invitations, settings and the audit, with one durable commit for each
+//! batch of changes. It keeps records as JSON by key and does not know what they mean.
+//!
+//! | backend | what it is | who may commit |
+//! |---|---|---|
+//! | [`FileStore`] | one redb file in the data folder; the default | the one process that has it open |
+//! | [`PostgresStore`] | a PostgreSQL database (`--store`) | the leader: each commit is fenced by its term |
+//!
+//! A commit is atomic in both: all of it is durable when it returns, or none of it is there. One that fails ends the hub, which
+//! then is ahead of its store.
 
-mod audit_table;
+mod audit_bounds;
+mod audit_reader;
 mod clock;
+mod database_error;
 mod error;
-mod making;
-mod own_file;
-mod place;
+mod file;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod records;
+mod tables;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::panic::AssertUnwindSafe;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, Key, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError, TableHandle as _, Value, WriteTransaction,
-};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use crate::common::fs::atomic_file::remove_leftovers;
-use crate::common::text::first_chars;
 use crate::hub::scheduler::Changes;
-use crate::hub::scheduler::healing::record::HealingRecord;
-use crate::hub::scheduler::inventory::record::AgentRecord;
-use crate::hub::scheduler::restart::Restart;
-use crate::hub::scheduler::rollouts::rollout::Rollout;
-use crate::hub::scheduler::rollouts::target::Target;
-use crate::hub::scheduler::task::Task;
-use crate::hub::state::audit::Entry;
-use crate::hub::state::clock_mark::ClockMark;
-use crate::hub::state::idempotency::{self, KeptAnswer};
-use crate::hub::state::invitations::{self, Invitation};
-pub use crate::hub::state::store::audit_table::{AuditReader, CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
-use crate::hub::state::store::audit_table::{Bounds, NotWritten};
+pub use crate::hub::state::store::audit_bounds::{CLOCK_STEP_MS, MAX_BYTES, MAX_ENTRIES};
+pub use crate::hub::state::store::audit_reader::AuditReader;
+pub use crate::hub::state::store::database_error::DatabaseError;
 pub use crate::hub::state::store::error::StoreError;
-pub(super) use crate::hub::state::store::error::open_error;
-pub use crate::hub::state::store::making::{SOCKET, WithoutStore, make_private_dir};
-use crate::hub::state::store::own_file::OwnFile;
-use crate::hub::state::store::place::{Place, StoreLoss};
-use crate::hub::state::tokens::{self, Principal, TokenHash, hex};
-use crate::protocol::read_stored;
-
-/// A table of JSON records by id.
-type RecordTable = TableDefinition<'static, &'static str, &'static [u8]>;
-
-const TASKS: RecordTable = TableDefinition::new("tasks");
-const RESTARTS: RecordTable = TableDefinition::new("restarts");
-const ROLLOUTS: RecordTable = TableDefinition::new("rollouts");
-/// The targets of rollouts, each by itself: few change at once.
-const TARGETS: RecordTable = TableDefinition::new("rollout_targets");
-const INVITATIONS: RecordTable = TableDefinition::new("invitations");
-/// What healing rules did, by rule and agent.
-const HEALING: RecordTable = TableDefinition::new("healing");
-const AGENTS: RecordTable = TableDefinition::new("agents");
-const TOKENS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("tokens");
-/// Answers by name and `Idempotency-Key`.
-const ANSWERS: RecordTable = TableDefinition::new("answers");
-const SETTINGS: TableDefinition<'static, &str, &str> = TableDefinition::new("settings");
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new(META_NAME);
-
-/// The name of the table that holds the schema number.
-pub(super) const META_NAME: &str = "meta";
-
-/// Something that is done with each table, whatever its types.
-pub(super) trait TableVisitor {
-    /// The reason why it cannot be done.
-    type Error;
-
-    /// Does it with this table.
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'static, K, V>,
-    ) -> Result<(), Self::Error>;
-}
-
-/// Shows all tables to the visitor. This is the only list of them: they are created, copied and counted by it, and one that is
-/// not in it cannot be read from a new store.
-pub(super) fn visit_tables<V: TableVisitor>(visitor: &mut V) -> Result<(), V::Error> {
-    visitor.visit(META)?;
-    visitor.visit(TASKS)?;
-    visitor.visit(RESTARTS)?;
-    visitor.visit(ROLLOUTS)?;
-    visitor.visit(TARGETS)?;
-    visitor.visit(AGENTS)?;
-    visitor.visit(TOKENS)?;
-    visitor.visit(INVITATIONS)?;
-    visitor.visit(SETTINGS)?;
-    visitor.visit(ANSWERS)?;
-    visitor.visit(HEALING)?;
-    visitor.visit(audit_table::AUDIT)
-}
-
-/// Creates each table that is missing.
-struct Create<'a>(&'a WriteTransaction);
-
-impl TableVisitor for Create<'_> {
-    type Error = TableError;
-
-    fn visit<K: Key + 'static, V: Value + 'static>(
-        &mut self,
-        table: TableDefinition<'static, K, V>,
-    ) -> Result<(), TableError> {
-        self.0.open_table(table).map(drop)
-    }
-}
-
-/// The schema number that this hub writes. A file with a higher number is left alone; one with a lower number gets this
-/// one when it is opened, so that an older hub refuses it from then on. Version 0.1.0 wrote 1.
-pub(super) const SCHEMA: u64 = 3;
-
-/// The key, beside the schema number, of the time up to which the records of agents are complete, in ms since the epoch.
-const MOMENT: &str = "agents_as_of";
-
-/// The size of redb's page cache, in bytes. All records live in memory anyway; redb's default is 1 GiB.
-pub(super) const CACHE_BYTES: usize = 8 << 20;
-
-/// Everything that was stored.
-#[derive(Debug, Default)]
-pub struct Stored {
-    /// All tasks.
-    pub tasks: Vec<Task>,
-    /// All commanded restarts.
-    pub restarts: Vec<Restart>,
-    /// All rollouts.
-    pub rollouts: Vec<Rollout>,
-    /// Their targets.
-    pub targets: Vec<Target>,
-    /// What healing rules did.
-    pub healing: Vec<HealingRecord>,
-    /// What is known of agents.
-    pub agents: Vec<AgentRecord>,
-    /// The time up to which that is complete, in ms since the epoch; 0 if no agent was connected yet.
-    pub moment: u64,
-    /// Both clocks at the last commit; `None` in a store of a hub that did not keep them.
-    pub clock: Option<ClockMark>,
-    /// All tokens, by hash.
-    pub tokens: Vec<(TokenHash, Principal)>,
-    /// All invitations.
-    pub invitations: Vec<Invitation>,
-    /// All settings, by name.
-    pub settings: Vec<(String, String)>,
-    /// The answers to requests with an `Idempotency-Key`.
-    pub answers: Vec<KeptAnswer>,
-    /// The records that could not be read.
-    pub unread: Vec<UnreadRecord>,
-}
-
-/// A record that cannot be read. It stays in its table unchanged and is otherwise ignored: no new record gets its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct UnreadRecord {
-    /// The record's table.
-    pub table: String,
-    /// The record's key; for a token, the id that `token list` prints.
-    pub key: String,
-    /// The record's length, in bytes.
-    pub bytes: usize,
-    /// The error, and its place in the record.
-    pub why: String,
-}
-
-/// The changes to store beside those of tasks and restarts.
-#[derive(Debug, Default)]
-pub struct StateChanges {
-    /// Tokens by hash; `None` means deleted.
-    pub tokens: Vec<tokens::Change>,
-    /// Invitations by id; `None` means deleted.
-    pub invitations: Vec<invitations::Change>,
-    /// Settings by name.
-    pub settings: Vec<(String, String)>,
-    /// Answers by key; `None` means deleted.
-    pub answers: Vec<idempotency::Change>,
-    /// New entries of the audit.
-    pub audit: Vec<Entry>,
-    /// Both clocks at this commit. They are stored with whatever there is to store.
-    pub clock: Option<ClockMark>,
-}
-
-impl StateChanges {
-    /// Returns whether there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        let Self { tokens, invitations, settings, answers, audit, clock: _ } = self;
-        tokens.is_empty() && invitations.is_empty() && settings.is_empty() && answers.is_empty() && audit.is_empty()
-    }
-}
+pub(super) use crate::hub::state::store::error::{ELSEWHERE, open_error};
+pub(super) use crate::hub::state::store::file::{CACHE_BYTES, catch_panic, schema_of};
+pub use crate::hub::state::store::file::{
+    FileStore, SOCKET, WithoutStore, elsewhere, make_private_dir, take_for_database,
+};
+#[cfg(feature = "postgres")]
+use crate::hub::state::store::postgres::PostgresStore;
+pub use crate::hub::state::store::records::{StateChanges, Stored, UnreadRecord};
+pub use crate::hub::state::store::tables::SCHEMA;
+#[cfg(feature = "postgres")]
+pub(super) use crate::hub::state::store::tables::{AUDIT_BYTES, AUDIT_NAME, META, SCHEMA_KEY};
+pub(super) use crate::hub::state::store::tables::{META_NAME, TableVisitor, visit_tables};
 
 /// The open store.
-pub struct Store {
-    pub(super) db: Arc<Database>,
-    path: PathBuf,
-    place: Arc<Place>,
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
+pub enum Store {
+    /// In a file.
+    File(FileStore),
+    /// In a PostgreSQL database, by its leader.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresStore),
 }
 
 impl Store {
-    /// Returns the path of the store's file.
+    /// Returns the path of a store's file in a data folder.
     pub fn path_in(data_dir: &Path) -> PathBuf {
-        data_dir.join("hub.redb")
-    }
-
-    /// Returns the path of this store's file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the size of the file after the last commit.
-    pub fn bytes(&self) -> u64 {
-        self.place.bytes()
+        FileStore::path_in(data_dir)
     }
 
     /// Opens `hub.redb` in the folder; `absent` says what is done where there is none.
@@ -215,269 +62,135 @@ impl Store {
     /// # Errors
     /// Returns [`StoreError::Locked`] while another process has the file open, or the other errors as described there.
     pub fn open(data_dir: &Path, absent: WithoutStore) -> Result<Self, StoreError> {
-        making::ensure(data_dir, absent)?;
-        let path = Self::path_in(data_dir);
-        if let Some(found) = look_at_schema(&path).filter(|found| *found > SCHEMA) {
-            return Err(StoreError::Newer { path, found });
-        }
-        let file = making::open_file(&path)?;
-        let place = Arc::new(Place::of(&file).map_err(|error| StoreError::file(&path, &error))?);
-        let opened = catch_panic(&path, || {
-            let file = FileBackend::new(file).map_err(|error| open_error(&path, error))?;
-            let backend = OwnFile { file, place: place.clone() };
-            let builder = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
-            builder.map_err(|error| open_error(&path, error))
-        });
-        // The data folder may have existed before, and be open to other users.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| StoreError::file(&path, &error))?;
-        let store = Self { db: Arc::new(opened?), path, place };
-        catch_panic(&store.path, || store.prepare())?;
-        store.check()?;
-        making::mark(data_dir);
-        // Those of a process that was killed while it made a store.
-        if let Err(error) = remove_leftovers(&store.path) {
-            tracing::warn!(error = %error.source, "what a killed hub left beside the store cannot be removed");
-        }
-        Ok(store)
+        FileStore::open(data_dir, absent).map(Self::File)
     }
 
-    /// Checks that the folder holds a store, or did and lost it.
+    /// Checks that the folder holds a store, or is that of a node whose store is in a database.
     ///
     /// # Errors
     /// [`StoreError`] if there is none that could be opened.
     pub fn must_be_in(data_dir: &Path) -> Result<(), StoreError> {
-        making::ensure(data_dir, WithoutStore::Refuse)
+        FileStore::must_be_in(data_dir)
     }
 
-    /// Checks that the file is where it was, as the last commit left it: what was stored is found again.
+    /// Returns the size of what is stored, in bytes: of the file after the last commit, or of the database's tables within the
+    /// last minute.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::File(store) => store.bytes(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.bytes(),
+        }
+    }
+
+    /// Returns the same as it is found now.
     ///
     /// # Errors
-    /// [`StoreError::TakenAway`].
-    pub fn check(&self) -> Result<(), StoreError> {
-        self.place.check(&self.path).map_err(|how| self.taken(how))
-    }
-
-    fn taken(&self, how: StoreLoss) -> StoreError {
-        if how == StoreLoss::Written {
-            // Closing it would write once more into what is somebody else's now.
-            std::mem::forget(Arc::clone(&self.db));
+    /// The system's, where there is no file.
+    pub(in crate::hub) fn bytes_found(&self) -> io::Result<u64> {
+        match self {
+            Self::File(store) => Ok(std::fs::metadata(store.path())?.len()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => Ok(store.bytes()),
         }
-        StoreError::TakenAway { path: self.path.clone(), how }
     }
 
-    /// Returns a reader of the audit, which is not part of [`Self::load`]. The file stays open until it is dropped, too.
+    /// Checks that what was stored is found again: that the file is where it was, as the last commit left it; or that the lease
+    /// of this leader has not ended.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenAway`], [`StoreError::Database`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(store) => store.check(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.check(),
+        }
+    }
+
+    /// Returns whether something may be said now: whether no other process can be the store's owner. Nobody but the owner of a
+    /// file has it open.
+    pub fn may_speak(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.check().is_ok(),
+        }
+    }
+
+    /// Returns whether another process may become the store's owner at any moment, so that a batch that speaks and changes
+    /// nothing has to ask the store, too.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => true,
+        }
+    }
+
+    /// Returns for how long another process waits at most before it takes the store over, in ms.
+    pub fn lease_ms(&self) -> u64 {
+        match self {
+            Self::File(_) => 0,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => postgres::LEASE_MS,
+        }
+    }
+
+    /// Returns once this process must not go on with the store, and why. A file is its own until the process ends.
+    pub async fn lost(&self) -> DatabaseError {
+        match self {
+            Self::File(_) => std::future::pending().await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.lost().await,
+        }
+    }
+
+    /// Returns a reader of the audit, which is not part of [`Self::load`].
     pub fn audit(&self) -> AuditReader {
-        AuditReader { db: self.db.clone(), path: self.path.clone() }
+        match self {
+            Self::File(store) => AuditReader::File(store.audit()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => AuditReader::Postgres(store.audit()),
+        }
     }
 
     /// Reads everything but the audit. A record that cannot be read does not keep others from being read.
     ///
     /// # Errors
-    /// Returns [`StoreError::File`] if the file itself cannot be read.
+    /// Returns [`StoreError::File`] or [`StoreError::Database`] if the store itself cannot be read.
     pub fn load(&self) -> Result<Stored, StoreError> {
-        catch_panic(&self.path, || self.load_tables())
+        match self {
+            Self::File(store) => store.load(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.load(),
+        }
     }
 
-    fn load_tables(&self) -> Result<Stored, StoreError> {
-        let read = self.db.begin_read().map_err(|e| self.file_error(&e))?;
-        let mut stored = Stored::default();
-        stored.tasks = self.load_records(&read, TASKS, &mut stored.unread)?;
-        stored.restarts = self.load_records(&read, RESTARTS, &mut stored.unread)?;
-        stored.rollouts = self.load_records(&read, ROLLOUTS, &mut stored.unread)?;
-        stored.targets = self.load_records(&read, TARGETS, &mut stored.unread)?;
-        stored.answers = self.load_records(&read, ANSWERS, &mut stored.unread)?;
-        stored.invitations = self.load_records(&read, INVITATIONS, &mut stored.unread)?;
-        stored.healing = self.load_records(&read, HEALING, &mut stored.unread)?;
-        stored.agents = self.load_records(&read, AGENTS, &mut stored.unread)?;
-        let meta = read.open_table(META).map_err(|e| self.file_error(&e))?;
-        stored.moment = meta.get(MOMENT).map_err(|e| self.file_error(&e))?.map_or(0, |moment| moment.value());
-        stored.clock = self.read_clock(&meta)?;
-        let table = read.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
-        for entry in table.iter().map_err(|e| self.file_error(&e))? {
-            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            // The part of a hash that may be shown.
-            let id = first_chars(&hex(key.value()), 12).to_owned();
-            match TokenHash::try_from(key.value()) {
-                Ok(hash) => {
-                    let principal = decode("tokens", &id, value.value(), &mut stored.unread);
-                    stored.tokens.extend(principal.map(|principal| (hash, principal)));
-                }
-                Err(_) => {
-                    let why = format!("its key is no SHA-256: it has {} bytes", key.value().len());
-                    let bytes = value.value().len();
-                    stored.unread.push(UnreadRecord { table: "tokens".to_owned(), key: id, bytes, why });
-                }
-            }
-        }
-        let table = read.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
-        for entry in table.iter().map_err(|e| self.file_error(&e))? {
-            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            stored.settings.push((key.value().to_owned(), value.value().to_owned()));
-        }
-        Ok(stored)
-    }
-
-    /// Reads the records of one table; those that cannot be decoded are added to `unread`.
-    fn load_records<T: DeserializeOwned>(
-        &self,
-        read: &ReadTransaction,
-        definition: RecordTable,
-        unread: &mut Vec<UnreadRecord>,
-    ) -> Result<Vec<T>, StoreError> {
-        let table = read.open_table(definition).map_err(|e| self.file_error(&e))?;
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(|e| self.file_error(&e))? {
-            let (key, value) = entry.map_err(|e| self.file_error(&e))?;
-            records.extend(decode(definition.name(), key.value(), value.value(), unread));
-        }
-        Ok(records)
-    }
-
-    /// Writes a batch atomically: all of it is on disk when this returns, or none of it.
+    /// Writes a batch atomically: all of it is durable when this returns, or none of it. Where the store is
+    /// [shared](Self::is_shared), a batch that [speaks](StateChanges::speaks) asks it whether this process still leads, even if
+    /// there is nothing to write.
     ///
     /// Returns whether there was anything to write.
     ///
     /// # Errors
-    /// Returns [`StoreError`]; memory and disk differ then, and the caller must not continue. [`StoreError::TakenAway`] also
-    /// where there is nothing to write: what was stored before is not where it was either.
+    /// Returns [`StoreError`]; memory and store differ then, and the caller must not continue, nor say anything. Also where there
+    /// is nothing to write: [`StoreError::TakenAway`], or [`StoreError::Database`] with the end of the leadership.
     pub fn commit(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<bool, StoreError> {
-        self.check()?;
-        if changes.is_empty() && aside.is_empty() {
-            return Ok(false);
+        match self {
+            Self::File(store) => store.commit(changes, aside),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(store) => store.commit(changes, aside),
         }
-        catch_panic(&self.path, || self.write(changes, aside)).map_err(|error| {
-            // That is why, whatever redb says of it.
-            if self.place.is_spoilt() { self.taken(StoreLoss::Written) } else { error }
-        })?;
-        self.check()?;
-        Ok(true)
     }
 
-    fn write(&self, changes: &Changes<'_>, aside: &StateChanges) -> Result<(), StoreError> {
-        let StateChanges { tokens, invitations, settings, answers, audit, clock } = aside;
-        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
-        {
-            self.write_records(&write, TASKS, &changes.tasks)?;
-            self.write_records(&write, RESTARTS, &changes.restarts)?;
-            self.write_records(&write, ROLLOUTS, &changes.rollouts)?;
-            self.write_records(&write, TARGETS, &changes.targets)?;
-            let answers: Vec<_> = answers.iter().map(|(key, answer)| (key.clone(), answer.as_deref())).collect();
-            self.write_records(&write, ANSWERS, &answers)?;
-            let invitations: Vec<_> = invitations.iter().map(|(id, one)| (id.clone(), one.as_ref())).collect();
-            self.write_records(&write, INVITATIONS, &invitations)?;
-            audit_table::append(&write, audit, Bounds::default()).map_err(|why| match why {
-                NotWritten::File(detail) => StoreError::File { path: self.path.clone(), detail },
-                NotWritten::Record(error) => error,
-            })?;
-            self.write_records(&write, HEALING, &changes.healing)?;
-            self.write_records(&write, AGENTS, &changes.agents)?;
-            if let Some(moment) = changes.moment {
-                let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
-                meta.insert(MOMENT, moment).map_err(|e| self.file_error(&e))?;
-            }
-            self.write_clock(&write, *clock)?;
-            let mut table = write.open_table(TOKENS).map_err(|e| self.file_error(&e))?;
-            for (hash, principal) in tokens {
-                match principal {
-                    Some(principal) => {
-                        let record = encode("tokens", &principal.name, principal)?;
-                        table.insert(hash.as_slice(), record.as_slice()).map(drop)
-                    }
-                    None => table.remove(hash.as_slice()).map(drop),
-                }
-                .map_err(|e| self.file_error(&e))?;
-            }
-            let mut table = write.open_table(SETTINGS).map_err(|e| self.file_error(&e))?;
-            for (name, value) in settings {
-                table.insert(name.as_str(), value.as_str()).map_err(|e| self.file_error(&e))?;
-            }
+    /// Leaves word in the data folder of a file that was taken away from under a hub, and a copy of what it held, where it is
+    /// gone with this process. A database keeps what it holds.
+    pub fn leave_word(&self, data_dir: &Path, why: &StoreError) {
+        match self {
+            Self::File(store) => store.leave_word(data_dir, why),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => {}
         }
-        write.commit().map_err(|e| self.file_error(&e))
-    }
-
-    /// Writes the changed records of one table, and removes the deleted ones.
-    fn write_records<T: Serialize>(
-        &self,
-        write: &WriteTransaction,
-        definition: RecordTable,
-        changes: &[(String, Option<&T>)],
-    ) -> Result<(), StoreError> {
-        let mut table = write.open_table(definition).map_err(|e| self.file_error(&e))?;
-        for (id, record) in changes {
-            match record {
-                Some(record) => table.insert(id.as_str(), encode(definition.name(), id, record)?.as_slice()).map(drop),
-                None => table.remove(id.as_str()).map(drop),
-            }
-            .map_err(|e| self.file_error(&e))?;
-        }
-        Ok(())
-    }
-
-    /// Creates the tables that are missing, raises a lower schema number, and refuses a file that a newer hub wrote.
-    fn prepare(&self) -> Result<(), StoreError> {
-        let write = self.db.begin_write().map_err(|e| self.file_error(&e))?;
-        visit_tables(&mut Create(&write)).map_err(|e| self.file_error(&e))?;
-        let found = {
-            let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
-            let found = meta.get("schema").map_err(|e| self.file_error(&e))?.map(|found| found.value());
-            match found {
-                Some(found) if found > SCHEMA => return Err(StoreError::Newer { path: self.path.clone(), found }),
-                Some(SCHEMA) => {}
-                Some(_) | None => meta.insert("schema", SCHEMA).map(drop).map_err(|e| self.file_error(&e))?,
-            }
-            found
-        };
-        write.commit().map_err(|e| self.file_error(&e))?;
-        if let Some(found) = found.filter(|found| *found < SCHEMA) {
-            tracing::info!(file = %self.path.display(), from = found, to = SCHEMA, "the store has a new schema number: an older hub refuses it from now on");
-        }
-        Ok(())
-    }
-
-    fn file_error(&self, error: &dyn std::error::Error) -> StoreError {
-        StoreError::file(&self.path, error)
     }
 }
-
-/// Returns the schema number; 0 if there is none.
-pub(super) fn schema_of(read: &ReadTransaction, path: &Path) -> Result<u64, StoreError> {
-    let failed = |error: &dyn std::error::Error| StoreError::file(path, error);
-    match read.open_table(META) {
-        Ok(meta) => Ok(meta.get("schema").map_err(|e| failed(&e))?.map_or(0, |found| found.value())),
-        Err(TableError::TableDoesNotExist(_)) => Ok(0),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
-/// Reads the schema number without changing a byte, which opening the file for writing does. `None` if there is none, or
-/// if the file is absent, in use, damaged, or was not closed: then opening it for writing shows what is the matter.
-fn look_at_schema(path: &Path) -> Option<u64> {
-    let look = || {
-        let db = ReadOnlyDatabase::open(path).ok()?;
-        let meta = db.begin_read().ok()?.open_table(META).ok()?;
-        meta.get("schema").ok()?.map(|found| found.value())
-    };
-    catch_panic(path, || Ok(look())).ok().flatten()
-}
-
-/// Runs an access to the file and turns a panic into an error: redb panics if a page that it relies on is damaged
-/// (4.6, `btree_base.rs`).
-pub(super) fn catch_panic<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    std::panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
-        Err(StoreError::Damaged { path: path.to_owned(), detail: "a page makes no sense".to_owned() })
-    })
-}
-
-fn encode<T: Serialize>(table: &str, key: &str, value: &T) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(value).map_err(|e| StoreError::Record { key: format!("{table}/{key}"), detail: e.to_string() })
-}
-
-/// Decodes a record; if that fails, adds it to `unread` and returns `None`.
-fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8], unread: &mut Vec<UnreadRecord>) -> Option<T> {
-    let record = |why| UnreadRecord { table: table.to_owned(), key: key.to_owned(), bytes: bytes.len(), why };
-    read_stored(bytes).map_err(|why| unread.push(record(why))).ok()
-}
-
-#[cfg(test)]
-mod tests;

@@ -25,6 +25,7 @@ const FRAMES: &[(&str, &[Field])] = &[
             may("restarted", Kind::Object),
             may("previous_end", Kind::Text),
             may("previous_end_detail", Kind::Text),
+            may("silence_bound_ms", Kind::Count),
             may("features", Kind::Texts),
         ],
     ),

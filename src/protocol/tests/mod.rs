@@ -33,6 +33,7 @@ fn every_sidecar_frame() -> Vec<SidecarFrame> {
         restarted: Some(Restarted { command_id: text("c"), reason: "r".into(), forced: true, gap_ms: 5 }),
         previous_end: Some(PreviousEnd::Restarted),
         previous_end_detail: text("by an operator"),
+        silence_bound_ms: Some(40_000),
         features: vec![FEATURE_TASK_REASSIGN.to_owned()],
     };
     let restarting = Restarting {

@@ -238,6 +238,7 @@ fn identity(config: &Config, pm2: &Pm2, boot_id: String, previous: Option<&Previ
         boot_id,
         previous: previous.map(found_end),
         expected_back_ms: USUAL_GAP_MS + pm2.settings().restart_delay_ms.unwrap_or(0),
+        silence_bound_ms: config.ping_interval_ms + config.pong_timeout_ms,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use agentcom::codec::{Identity, decode_frame, encode_frame};
 use agentcom::common::secret::Secret;
-use agentcom::hub::scheduler::agents::ConnId;
+use agentcom::hub::scheduler::agents::{ConnId, SILENCE_BOUND_MS};
 use agentcom::hub::scheduler::restart::RestartRequest;
 use agentcom::hub::scheduler::task::{Priority, Submission};
 use agentcom::hub::scheduler::{Outgoing, Scheduler};
@@ -386,6 +386,7 @@ fn frame(said: ToHub, agent: usize, run: u8) -> SidecarFrame {
         boot_id: format!("{}{run}", AGENTS[agent]),
         previous: None,
         expected_back_ms: 0,
+        silence_bound_ms: SILENCE_BOUND_MS,
     };
     encode_frame(said, &identity, Pm2Info::default)
 }

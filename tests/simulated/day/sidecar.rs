@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use agentcom::codec::{Identity, encode_frame};
 use agentcom::common::secret::Secret;
+use agentcom::hub::scheduler::agents::SILENCE_BOUND_MS;
 use agentcom::machine::invariants::{History, StepRecord, check_step};
 use agentcom::machine::{
     Cause, Effect, Event, EventName, Journal, Machine, RestartMethod, State, Timestamp, ToHub, ToHubName, Wait,
@@ -58,6 +59,7 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
     boot_id: String::new(),
     previous: None,
     expected_back_ms: 1_000,
+    silence_bound_ms: SILENCE_BOUND_MS,
 });
 
 /// Returns an agent's name.

@@ -14,7 +14,8 @@ use crate::hub::cli::client::args::Place;
 use crate::hub::cli::client::failure::Failure;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::connections::admin_socket;
-use crate::hub::server::{OfflineHub, ServeError};
+use crate::hub::options::ServeError;
+use crate::hub::server::OfflineHub;
 use crate::hub::state::store::{Store, StoreError, WithoutStore, make_private_dir};
 
 /// How long a command waits while the store is locked and nothing answers: a hub may be starting or stopping.
@@ -154,7 +155,9 @@ impl Door {
                 | ServeError::Store(_)
                 | ServeError::AddressInUse(_)
                 | ServeError::Listen { .. }
+                | ServeError::Cluster(_)
                 | ServeError::Certificate(_)
+                | ServeError::Leadership(_)
                 | ServeError::ActorDied(_) => error.into(),
             }),
             None => Ok(()),

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::common::http_client::AskError;
 use crate::common::text::{first_chars, on_one_line};
 use crate::hub::cli::exit_code::ExitCode;
-use crate::hub::server::ServeError;
-use crate::hub::state::store::StoreError;
+use crate::hub::options::ServeError;
+use crate::hub::state::store::{DatabaseError, StoreError};
 
 /// The most that is shown of a text of the hub, in characters.
 const MAX_CHARS: usize = 2_000;
@@ -51,6 +51,7 @@ impl Failure {
             | ExitCode::Internal
             | ExitCode::NoResources
             | ExitCode::Disk
+            | ExitCode::Deposed
             | ExitCode::NotAllowed
             | ExitCode::Unusable
             | ExitCode::TimedOut
@@ -103,7 +104,7 @@ impl Failure {
         // It gave the request up, and may have begun with it.
         let unanswered = status == 408;
         let problem = Some(code.to_owned());
-        let passes = unanswered || code == "stopping";
+        let passes = unanswered || matches!(code, "stopping" | "no_leader");
         Self { status: Some(status), problem, unanswered, passes, ..Self::new(exit, message) }
     }
 }
@@ -138,16 +139,31 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         let code = match &error {
             ServeError::Store(StoreError::Locked(_)) => ExitCode::Busy,
+            ServeError::Store(StoreError::Database(error)) | ServeError::Leadership(error) => of_database(error),
             ServeError::Store(error) if error.is_the_disks() => ExitCode::Disk,
             ServeError::DataDir { .. }
             | ServeError::Store(_)
             | ServeError::Listen { .. }
+            | ServeError::Cluster(_)
             | ServeError::Certificate(_) => ExitCode::Unusable,
             ServeError::AddressInUse(_) => ExitCode::Unavailable,
             ServeError::Commit(_) | ServeError::TakenAway(_) => ExitCode::Disk,
             ServeError::ActorDied(_) => ExitCode::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+/// Returns the exit code for a database that cannot be used, or by which this process leads no more.
+pub(in crate::hub::cli) fn of_database(error: &DatabaseError) -> ExitCode {
+    match error {
+        DatabaseError::Address(_) => ExitCode::Usage,
+        DatabaseError::Refused { .. } | DatabaseError::Newer { .. } => ExitCode::Unusable,
+        DatabaseError::Failed { .. } => ExitCode::Disk,
+        DatabaseError::Away { .. } => ExitCode::Busy,
+        DatabaseError::Deposed { .. } | DatabaseError::LeaseEnded { .. } | DatabaseError::WentBack { .. } => {
+            ExitCode::Deposed
+        }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::hub::cli::client::door::Door;
 pub(super) use crate::hub::cli::client::door::Folder;
 pub(super) use crate::hub::cli::client::door::PAUSE;
 pub(super) use crate::hub::cli::client::events::{Event, Events};
-pub(super) use crate::hub::cli::client::failure::Failure;
+pub(super) use crate::hub::cli::client::failure::{Failure, of_database};
 pub(super) use crate::hub::cli::client::list::Items;
 pub(super) use crate::hub::cli::client::run::{finish, run};
 pub(super) use crate::hub::cli::client::selector::selector;

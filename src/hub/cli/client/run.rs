@@ -61,6 +61,7 @@ pub(in crate::hub::cli) fn run(
         | ExitCode::NoResources
         | ExitCode::Disk
         | ExitCode::Busy
+        | ExitCode::Deposed
         | ExitCode::NotAllowed
         | ExitCode::Unusable
         | ExitCode::TimedOut => runtime.shutdown_background(),

@@ -19,10 +19,10 @@ use crate::common::steady_clock::now_ms;
 use crate::common::text::{first_chars, on_one_line};
 use crate::hub::api_error::ApiError;
 use crate::hub::connections::listener::Origin;
-use crate::hub::http::browsers::own_pages::Host;
+use crate::hub::http::browsers::own_pages::{Host, OwnPages};
 use crate::hub::http::credentials::Credentials;
 use crate::hub::http::reply::{Caller, Proof, caller_of};
-use crate::hub::http::request::{App, Shared};
+use crate::hub::http::request::Shared;
 use crate::hub::log_budget::{LogBudget, log_within};
 use crate::hub::problem::or_problem;
 
@@ -39,24 +39,29 @@ pub(super) async fn refuse_foreign(
     request: Request,
     next: Next,
 ) -> Response {
-    match check(&app, &who, over_tcp.is_some(), &request) {
+    let own = &app.entrance_of(request.extensions()).own_pages;
+    let has_token = || matches!(caller_of(&app.snapshot(), &who), Ok(Caller { proof: Proof::Token(_), .. }));
+    match check(own, over_tcp.is_some(), &request, has_token) {
         Ok(()) => next.run(request).await,
         Err(refusal) => or_problem(request.uri(), refusal),
     }
 }
 
-/// Checks the request's host and the page that it comes from. Whoever is at the hub's own socket is on this machine, and
-/// names any host.
+/// Checks the request's host and the page that it comes from, where these hosts and pages are the hub's own; `has_token` says
+/// whether it brings a valid token. Whoever is at the hub's own socket is on this machine, and names any host.
 ///
 /// # Errors
 /// 400 if there is not one host, 421 if the host is not the hub's, 403 if the page is not.
-fn check(app: &App, who: &Credentials, over_tcp: bool, request: &Request) -> Result<(), ApiError> {
-    let own = &app.own_pages;
+pub(in crate::hub) fn check(
+    own: &OwnPages,
+    over_tcp: bool,
+    request: &Request,
+    has_token: impl FnOnce() -> bool,
+) -> Result<(), ApiError> {
     let host = host_of(request)?;
     let origins = texts(request, &header::ORIGIN);
     let checks_host = own.checks_host && over_tcp;
     if checks_host && !own.has_host(&host) {
-        let has_token = || matches!(caller_of(&app.snapshot(), who), Ok(Caller { proof: Proof::Token(_), .. }));
         // A page has neither: its browser names it whenever it opens a WebSocket, and it has no token.
         if !origins.is_empty() || !(opens_websocket(request) || has_token()) {
             return Err(unknown_host(&host, own.public_url.is_some()));

@@ -3,7 +3,7 @@
 use crate::common::http_host::{Authority, WebOrigin};
 
 /// Which hosts and pages are the hub's own.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnPages {
     /// Whether a host must be one of the hub's: it listens on loopback only, or was told its address.
     pub checks_host: bool,

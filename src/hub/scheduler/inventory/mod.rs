@@ -21,7 +21,7 @@ use imbl::OrdMap;
 use serde::Serialize;
 
 use crate::common::wall_clock::move_time;
-use crate::hub::scheduler::agents::Agent;
+use crate::hub::scheduler::agents::{Agent, SILENCE_BOUND_MS};
 use crate::hub::scheduler::inventory::close::{CloseCause, Closing, LastClose};
 use crate::hub::scheduler::inventory::hub_drain::HubDrain;
 use crate::hub::scheduler::inventory::past_restart::{PastRestart, Reported};
@@ -159,11 +159,16 @@ impl Inventory {
 
     /// Records that the agent identified.
     pub fn identified(&mut self, agent_id: &str, agent: &Agent, arrival: Arrival<'_>, now_ms: u64) {
+        let known = self.get(agent_id).map_or(SILENCE_BOUND_MS, |record| record.about.silence_bound_ms());
         if let Some(record) = self.all.get_mut(agent_id) {
             Arc::make_mut(record).returned(agent, arrival, now_ms);
         } else {
             let record = AgentRecord::new(agent_id, agent, arrival, now_ms);
             self.all.insert(record.agent_id.clone(), Arc::new(record));
+        }
+        // The hub that leads next waits for it: it must not be among what a crash forgets.
+        if agent.about.silence_bound_ms() > known {
+            self.dirty.insert(agent_id.into());
         }
         self.changed(agent_id);
     }

@@ -301,3 +301,43 @@ fn an_assignment_that_three_runs_did_not_accept_goes_to_another_agent_without_a_
     assert_eq!(rig.join_today(40, "a", "boot-4"), ["40:identified", "40:task_reassign #1", "2:task_assign t#3"]);
     assert_eq!(rig.losses("t"), 0);
 }
+
+#[test]
+fn a_hub_that_takes_over_leaves_a_task_with_its_holder_for_as_long_as_that_may_listen_to_the_one_before() {
+    let mut rig = Rig::new();
+    rig.join(1, "a", Some("boot-1"));
+    rig.submit("t");
+    rig.hear(1, accepted("t"));
+    let tasks: Vec<_> = rig.scheduler.tasks().list().into_iter().cloned().collect();
+    for (takeover_wait_ms, waits) in [(0, 60_000), (51_000, 60_000), (116_000, 116_000)] {
+        let policy = Policy { takeover_wait_ms, ..Policy::default() };
+        let mut next = Rig { scheduler: Scheduler::load(tasks.clone(), Vec::new(), policy, 1_000), now: 1_000 };
+        next.join(2, "b", Some("boot-2"));
+        assert_eq!(next.tick_at(1_000 + waits - 1), Vec::<String>::new(), "{takeover_wait_ms}");
+        assert_eq!(next.tick_at(1_000 + waits), ["2:task_assign t#3"], "{takeover_wait_ms}");
+    }
+}
+
+#[test]
+fn a_longer_silence_bound_is_stored_with_the_commit_before_anything_is_said_to_the_agent() {
+    let mut rig = Rig::new();
+    let said = |ms| Identify {
+        silence_bound_ms: Some(ms),
+        boot_id: Some("b".into()),
+        agent_id: "a".into(),
+        ..Identify::default()
+    };
+    let mut stored_with = |conn, ms| {
+        rig.join_as(conn, said(ms));
+        let changes = rig.scheduler.take_changes();
+        changes
+            .agents
+            .iter()
+            .filter_map(|(_, record)| Some(record.as_ref()?.about.silence_bound_ms()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(stored_with(1, 40_000), Vec::<u64>::new(), "as the hub assumes of everybody");
+    assert_eq!(stored_with(2, 115_000), [115_000]);
+    assert_eq!(stored_with(3, 115_000), Vec::<u64>::new());
+    assert_eq!(stored_with(4, u64::MAX), [300_000], "nobody keeps the others waiting for ever");
+}

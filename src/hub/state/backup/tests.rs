@@ -71,7 +71,8 @@ fn every_table_of_a_new_store_is_copied() {
 fn a_table_that_is_not_known_is_not_left_out_silently() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path());
-    let write = store.db.begin_write().unwrap();
+    let Store::File(file) = &store else { panic!("it is opened in a folder") };
+    let write = file.db.begin_write().unwrap();
     write.open_table(Definition::<&str, &str>::new("of_tomorrow")).unwrap();
     write.commit().unwrap();
     let refused = store.copy_to(&tempfile::tempfile().unwrap()).unwrap_err();
@@ -96,10 +97,10 @@ fn what_has_the_name_stays_unless_it_may_be_replaced_and_a_store_in_use_always_s
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
     receive_at(&out, true).unwrap();
     assert_eq!(inspect(&out).unwrap().schema, SCHEMA);
-    let other_name = folder.path().join("other-name");
-    std::fs::hard_link(store.path(), &other_name).unwrap();
+    let (path, other_name) = (Store::path_in(folder.path()), folder.path().join("other-name"));
+    std::fs::hard_link(&path, &other_name).unwrap();
     for replace in [false, true] {
-        assert!(matches!(receive_at(store.path(), replace), Err(BackupError::IsAStore(_))));
+        assert!(matches!(receive_at(&path, replace), Err(BackupError::IsAStore(_))));
         assert!(matches!(receive_at(&other_name, replace), Err(BackupError::IsAStore(_))));
         assert!(matches!(receive_at(folder.path(), replace), Err(BackupError::NoFile { .. })));
     }
@@ -155,9 +156,9 @@ fn a_stopped_store_is_copied_whether_it_was_closed_or_not_and_one_in_use_is_not(
     let in_use = back_up_stopped(folder.path(), &out("in-use"), false);
     assert!(matches!(in_use, Err(BackupError::Store(StoreError::Locked(_)))), "{in_use:?}");
     // What a killed process leaves: redb has the file marked as open.
-    let killed = std::fs::read(store.path()).unwrap();
-    drop(store);
     let path = Store::path_in(folder.path());
+    let killed = std::fs::read(&path).unwrap();
+    drop(store);
     let before = std::fs::read(&path).unwrap();
     let closed = back_up_stopped(folder.path(), &out("closed"), false).unwrap();
     for replace in [false, true] {

@@ -1,40 +1,15 @@
-//! The clocks at the last commit, and what they mean for a hub that starts: whatever is stored and measured is moved, once
-//! and in one commit, to the clock as it is now.
+//! What the clocks at the last commit mean for a hub that starts: whatever is stored and measured is moved, once and in one
+//! commit, to the clock as it is now.
 
 use std::sync::Arc;
-
-use redb::{ReadOnlyTable, WriteTransaction};
 
 use crate::hub::scheduler::Changes;
 use crate::hub::scheduler::healing::record::HealingRecord;
 use crate::hub::scheduler::rollouts::target::Target;
 use crate::hub::state::clock_mark::ClockMark;
-use crate::hub::state::store::{META, StateChanges, Store, StoreError, Stored};
-
-/// The keys, beside the schema number, of the clocks at the last commit: the hub's time, the monotonic clock, and the boot
-/// of the machine.
-const KEYS: [&str; 3] = ["clock_at", "clock_steady", "clock_boot"];
+use crate::hub::state::store::{StateChanges, Store, StoreError, Stored};
 
 impl Store {
-    pub(super) fn read_clock(&self, meta: &ReadOnlyTable<&'static str, u64>) -> Result<Option<ClockMark>, StoreError> {
-        let read = |key| Ok(meta.get(key).map_err(|e| self.file_error(&e))?.map(|value| value.value()));
-        let [at_ms, steady_ms, boot] = KEYS.map(read);
-        let mark = (at_ms?, steady_ms?, boot?);
-        Ok(match mark {
-            (Some(at_ms), Some(steady_ms), Some(boot)) => Some(ClockMark { at_ms, steady_ms, boot }),
-            (_, _, _) => None,
-        })
-    }
-
-    pub(super) fn write_clock(&self, write: &WriteTransaction, clock: Option<ClockMark>) -> Result<(), StoreError> {
-        let Some(ClockMark { at_ms, steady_ms, boot }) = clock else { return Ok(()) };
-        let mut meta = write.open_table(META).map_err(|e| self.file_error(&e))?;
-        for (key, value) in KEYS.into_iter().zip([at_ms, steady_ms, boot]) {
-            meta.insert(key, value).map_err(|e| self.file_error(&e))?;
-        }
-        Ok(())
-    }
-
     /// Reads everything but the audit, as [`Self::load`] does, for a hub that starts at this moment: if the machine's clock
     /// was set while no hub ran, what is measured is moved as far, and stored so.
     ///

@@ -3,14 +3,18 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{DatabaseError, StorageError};
+use redb::StorageError;
 
 use crate::common::fs::regular_file::Unsuitable;
-use crate::hub::state::store::SCHEMA;
-use crate::hub::state::store::place::StoreLoss;
+use crate::hub::state::store::database_error::DatabaseError;
+use crate::hub::state::store::file::StoreLoss;
+use crate::hub::state::store::tables::SCHEMA;
 
 /// What the names of the copies begin with that a hub leaves of a store that was removed.
 pub(super) const RESCUED: &str = "hub.redb.rescued-";
+
+/// The name of the file that says that the store of its folder is in a database, and which. A hub that runs holds its lock.
+pub(in crate::hub::state) const ELSEWHERE: &str = "hub.postgres";
 
 /// The reason why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +88,20 @@ pub enum StoreError {
         /// What was done to it.
         how: StoreLoss,
     },
+    /// The data folder is that of a node whose store is in a database.
+    #[error(
+        "the store of {folder} is in PostgreSQL ({place}), and no hub answers there: start it (agentcom-hub serve --store), \
+         or ask another node with --hub. To go back to a file, remove {} first", .folder.join(ELSEWHERE).display()
+    )]
+    Elsewhere {
+        /// The folder.
+        folder: PathBuf,
+        /// The database, without its password.
+        place: String,
+    },
+    /// A database cannot be used, or not any more.
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
     /// A record could not be written as JSON.
     #[error("record {key} cannot be written as JSON ({detail}): this is a bug")]
     Record {
@@ -117,6 +135,8 @@ impl StoreError {
             | Self::Lost { .. }
             | Self::Empty(_)
             | Self::Damaged { .. }
+            | Self::Elsewhere { .. }
+            | Self::Database(_)
             | Self::Record { .. }
             | Self::File { .. } => false,
         }
@@ -129,12 +149,12 @@ impl StoreError {
 }
 
 /// Returns the error of a file that could not be opened as a store.
-pub(in crate::hub::state) fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+pub(in crate::hub::state) fn open_error(path: &Path, error: redb::DatabaseError) -> StoreError {
     let (path, detail) = (path.to_owned(), error.to_string());
-    if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+    if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
         return StoreError::Locked(path);
     }
-    if let DatabaseError::Storage(StorageError::Io(error)) = &error
+    if let redb::DatabaseError::Storage(StorageError::Io(error)) = &error
         && !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
     {
         return StoreError::File { path, detail };

@@ -39,6 +39,7 @@ fn is_taken(what: ToHub) {
         boot_id: "b".into(),
         previous: None,
         expected_back_ms: 1,
+        silence_bound_ms: 2,
     };
     let text = encode_frame(what, &who, Pm2Info::default).to_text();
     assert!(matches!(read_frame(&text).0, Incoming::Frame(_)), "{text}");

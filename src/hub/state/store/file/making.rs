@@ -1,8 +1,8 @@
 //! How a store comes into a data folder, and how the folder shows from then on that one was there: a hub that finds it gone
 //! must not begin with an empty one, which would refuse every agent. It does not open the store that is there.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use redb::backends::FileBackend;
 
 use crate::common::fs::atomic_file::{folder_of, resolve, sync_folder, temporary_beside, utc_stamp, write_atomic};
 use crate::common::fs::regular_file;
-use crate::hub::state::store::error::RESCUED;
-use crate::hub::state::store::place::Place;
-use crate::hub::state::store::{CACHE_BYTES, Store, StoreError};
+use crate::hub::state::store::error::{ELSEWHERE, RESCUED, StoreError};
+use crate::hub::state::store::file::place::Place;
+use crate::hub::state::store::file::{CACHE_BYTES, FileStore};
 
 /// The name of the file that says that a store was made in its folder. Version 0.1.0 made none: it is written when a store
 /// is opened.
@@ -46,7 +46,10 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`StoreError`]: there is none and it is not to be made, or could not be; or what is there cannot be one.
 pub(super) fn ensure(data_dir: &Path, absent: WithoutStore) -> Result<(), StoreError> {
-    let path = Store::path_in(data_dir);
+    if let Some(place) = elsewhere(data_dir) {
+        return Err(StoreError::Elsewhere { folder: absolute(data_dir), place });
+    }
+    let path = FileStore::path_in(data_dir);
     regular_file::check(&path).map_err(|unfit| StoreError::NoFile { path: path.clone(), unfit })?;
     match fs::metadata(&path) {
         Ok(found) if found.len() == 0 => return Err(StoreError::Empty(path)),
@@ -72,6 +75,32 @@ pub(super) fn ensure(data_dir: &Path, absent: WithoutStore) -> Result<(), StoreE
     }
 }
 
+/// Returns the database, without its password, in which the store of the folder is; `None` if it is in a file.
+pub fn elsewhere(data_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(data_dir.join(ELSEWHERE)).ok()?;
+    Some(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Leaves word that the store of the folder is in this database, and takes the folder: it is this process's for as long as the
+/// file is open.
+///
+/// # Errors
+/// [`StoreError::Locked`] if another hub has the folder; [`StoreError::File`] if the file cannot be written.
+pub fn take_for_database(data_dir: &Path, place: &str) -> Result<File, StoreError> {
+    let path = data_dir.join(ELSEWHERE);
+    let failed = |error: io::Error| StoreError::file(&path, &error);
+    let mut file =
+        regular_file::open_with(&path, File::options().read(true).write(true).create(true)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(path)),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let text = format!("{place}\nThe store of this folder is in the database above (agentcom-hub serve --store).\n");
+    file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
+    Ok(file)
+}
+
 /// Makes an empty store under another name, which it has lost before it can be opened: one that is not whole is never there.
 fn make(path: &Path) -> io::Result<()> {
     let target = resolve(path).map_err(|failed| failed.source)?;
@@ -83,7 +112,7 @@ fn make(path: &Path) -> io::Result<()> {
     let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend);
     let db = Arc::new(db.map_err(|error| of_redb(error.into()))?);
     let place = Arc::new(Place::of(temporary.as_file())?);
-    Store { db, path: target.clone(), place }.prepare().map_err(io::Error::other)?;
+    FileStore { db, path: target.clone(), place }.prepare().map_err(io::Error::other)?;
     temporary.as_file().sync_all()?;
     match temporary.persist_noclobber(&target) {
         Ok(_) => sync_folder(folder_of(&target)),
@@ -126,7 +155,7 @@ fn write_mark(data_dir: &Path, text: &str) {
     }
 }
 
-impl Store {
+impl FileStore {
     /// Leaves word in the folder of a store that was taken away from under a hub, so that the next start refuses the folder;
     /// and a copy of what it held, where the file has no name any more and is gone with this process.
     pub fn leave_word(&self, data_dir: &Path, why: &StoreError) {

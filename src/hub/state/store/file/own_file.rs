@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
-use crate::hub::state::store::place::Place;
+use crate::hub::state::store::file::place::Place;
 
 /// The file. Every write to it is told to its [`Place`].
 #[derive(Debug)]

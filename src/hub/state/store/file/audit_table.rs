@@ -3,36 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use redb::{
-    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 
-use crate::hub::state::audit::{Entry, Filter, Numbered, Page};
-use crate::hub::state::store::{META, StoreError, UnreadRecord, catch_panic, decode, encode};
-
-pub(super) const AUDIT: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("audit");
-/// The name, among the numbers about the store, of the size of all entries in bytes.
-const BYTES: &str = "audit_bytes";
-
-/// The largest number of entries that are kept.
-pub const MAX_ENTRIES: u64 = 100_000;
-/// The largest size of all entries together, in bytes.
-pub const MAX_BYTES: u64 = 64 << 20;
-/// The time by which a clock may have been set back between two entries, in ms: an hour.
-pub const CLOCK_STEP_MS: u64 = 3_600_000;
-
-/// The bounds of the table.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { entries: MAX_ENTRIES, bytes: MAX_BYTES }
-    }
-}
+use crate::hub::state::audit::Entry;
+use crate::hub::state::store::audit_bounds::AuditBounds;
+use crate::hub::state::store::error::StoreError;
+use crate::hub::state::store::file::catch_panic;
+use crate::hub::state::store::records::encode;
+use crate::hub::state::store::tables::{AUDIT, AUDIT_BYTES, META};
 
 /// The reason why entries were not written.
 pub(super) enum NotWritten {
@@ -47,13 +25,13 @@ impl<E: std::error::Error> From<E> for NotWritten {
 }
 
 /// Adds the entries, each under the next number, and drops the oldest beyond the bounds. The newest always stays.
-pub(super) fn append(write: &WriteTransaction, entries: &[Entry], bounds: Bounds) -> Result<(), NotWritten> {
+pub(super) fn append(write: &WriteTransaction, entries: &[Entry], bounds: AuditBounds) -> Result<(), NotWritten> {
     if entries.is_empty() {
         return Ok(());
     }
     let mut table = write.open_table(AUDIT)?;
     let mut meta = write.open_table(META)?;
-    let mut bytes = meta.get(BYTES)?.map_or(0, |bytes| bytes.value());
+    let mut bytes = meta.get(AUDIT_BYTES)?.map_or(0, |bytes| bytes.value());
     let mut seq = table.last()?.map_or(0, |(last, _)| last.value());
     for entry in entries {
         seq += 1;
@@ -65,7 +43,7 @@ pub(super) fn append(write: &WriteTransaction, entries: &[Entry], bounds: Bounds
         let Some((_, oldest)) = table.pop_first()? else { break };
         bytes = bytes.saturating_sub(length(oldest.value()));
     }
-    meta.insert(BYTES, bytes)?;
+    meta.insert(AUDIT_BYTES, bytes)?;
     Ok(())
 }
 
@@ -73,64 +51,23 @@ fn length(record: &[u8]) -> u64 {
     u64::try_from(record.len()).unwrap_or(u64::MAX)
 }
 
-/// Reads the audit as of the last commit. It holds nobody up and is held up by nobody, but it reads the disk: call it
-/// where that may take a moment.
+/// The audit of a store in a file.
 #[derive(Clone)]
-pub struct AuditReader {
+pub struct FileAudit {
     pub(super) db: Arc<Database>,
     pub(super) path: PathBuf,
 }
 
-impl AuditReader {
-    /// Returns a page of at most `limit` entries that are asked for, the newest first; with `before`, of those with a
-    /// lower number. A page ends early after `max_bytes` of records. An entry that cannot be read is left out.
+impl FileAudit {
+    /// Calls `look` with the number and the record of each entry before this one, the newest first, until it returns false.
     ///
     /// # Errors
     /// Returns [`StoreError::File`] if the file cannot be read.
-    pub fn page(
+    pub(in crate::hub::state::store) fn look_back(
         &self,
-        filter: &Filter,
         before: Option<u64>,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Page, StoreError> {
-        let oldest_ms = filter.since.map_or(0, |since| since.saturating_sub(CLOCK_STEP_MS));
-        let (mut page, mut bytes) = (Page::default(), 0);
-        self.look_back(before, |seq, record| {
-            let Some(entry) = decode::<Entry>("audit", &seq.to_string(), record, &mut Vec::new()) else { return true };
-            if entry.at_ms < oldest_ms {
-                return false;
-            }
-            if !filter.matches(&entry) {
-                return true;
-            }
-            if page.items.len() >= limit || bytes >= max_bytes {
-                page.next_cursor = page.items.last().map(|last: &Numbered| last.seq);
-                return false;
-            }
-            bytes += record.len();
-            page.items.push(Numbered { seq, entry });
-            true
-        })?;
-        Ok(page)
-    }
-
-    /// Returns the entries that cannot be read.
-    ///
-    /// # Errors
-    /// Returns [`StoreError::File`] if the file cannot be read.
-    pub fn unread(&self) -> Result<Vec<UnreadRecord>, StoreError> {
-        let mut unread = Vec::new();
-        self.look_back(None, |seq, record| {
-            decode::<Entry>("audit", &seq.to_string(), record, &mut unread);
-            true
-        })?;
-        unread.reverse();
-        Ok(unread)
-    }
-
-    /// Calls `look` with the number and the record of each entry, the newest first, until it returns false.
-    fn look_back(&self, before: Option<u64>, mut look: impl FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
+        mut look: impl FnMut(u64, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
         let failed =
             |error: &dyn std::error::Error| StoreError::File { path: self.path.clone(), detail: error.to_string() };
         catch_panic(&self.path, || {
@@ -153,15 +90,17 @@ mod tests {
     use super::*;
     use crate::hub::scheduler::Changes;
     use crate::hub::state::audit::{Action, Author};
-    use crate::hub::state::store::{StateChanges, Store, WithoutStore};
+    use crate::hub::state::audit::{Filter, Page};
+    use crate::hub::state::store::audit_bounds::MAX_ENTRIES;
+    use crate::hub::state::store::{AuditReader, FileStore, StateChanges, WithoutStore};
 
     fn entry(n: u64) -> Entry {
         Entry::new(&Author::stranger(), Action::TaskCancelled, &format!("task-{n}"), n)
     }
 
-    fn store(entries: u64) -> (tempfile::TempDir, Store) {
+    fn store(entries: u64) -> (tempfile::TempDir, FileStore) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
+        let store = FileStore::open(folder.path(), WithoutStore::Make).unwrap();
         let audit = (1..=entries).map(entry).collect();
         store.commit(&Changes::default(), &StateChanges { audit, ..StateChanges::default() }).unwrap();
         (folder, store)
@@ -174,7 +113,7 @@ mod tests {
     #[test]
     fn it_is_read_in_pages_from_the_newest_and_each_entry_comes_once() {
         let (_folder, store) = store(7);
-        let reader = store.audit();
+        let reader = AuditReader::File(store.audit());
         let mut seen = Vec::new();
         let mut before = None;
         loop {
@@ -200,24 +139,27 @@ mod tests {
             let write = store.db.begin_write().unwrap();
             assert!(append(&write, &[entry(9)], bounds).is_ok());
             write.commit().unwrap();
-            numbers(&store.audit().page(&Filter::default(), None, 100, usize::MAX).unwrap())
+            numbers(&AuditReader::File(store.audit()).page(&Filter::default(), None, 100, usize::MAX).unwrap())
         };
-        assert_eq!(append_within(Bounds { entries: 3, bytes: u64::MAX }), [6, 5, 4]);
+        assert_eq!(append_within(AuditBounds { entries: 3, bytes: u64::MAX }), [6, 5, 4]);
         let one = length(&encode("audit", "", &entry(9)).unwrap());
-        assert_eq!(append_within(Bounds { entries: 9, bytes: 2 * one }), [7, 6]);
-        assert_eq!(append_within(Bounds { entries: 9, bytes: 0 }), [8], "the newest stays");
+        assert_eq!(append_within(AuditBounds { entries: 9, bytes: 2 * one }), [7, 6]);
+        assert_eq!(append_within(AuditBounds { entries: 9, bytes: 0 }), [8], "the newest stays");
         drop(store);
-        let store = Store::open(folder.path(), WithoutStore::Make).unwrap();
+        let store = FileStore::open(folder.path(), WithoutStore::Make).unwrap();
         store.commit(&Changes::default(), &StateChanges { audit: vec![entry(1)], ..StateChanges::default() }).unwrap();
-        assert_eq!(numbers(&store.audit().page(&Filter::default(), None, 9, usize::MAX).unwrap()), [9, 8]);
+        assert_eq!(
+            numbers(&AuditReader::File(store.audit()).page(&Filter::default(), None, 9, usize::MAX).unwrap()),
+            [9, 8]
+        );
     }
 
     #[test]
     fn a_full_table_keeps_the_newest_and_is_looked_through_to_its_end() {
         let (_folder, store) = store(MAX_ENTRIES + 1);
         let oldest = |n| Filter { target: Some(format!("task-{n}")), ..Filter::default() };
-        assert_eq!(numbers(&store.audit().page(&oldest(2), None, 9, usize::MAX).unwrap()), [2]);
-        assert_eq!(store.audit().page(&oldest(1), None, 9, usize::MAX).unwrap(), Page::default());
+        assert_eq!(numbers(&AuditReader::File(store.audit()).page(&oldest(2), None, 9, usize::MAX).unwrap()), [2]);
+        assert_eq!(AuditReader::File(store.audit()).page(&oldest(1), None, 9, usize::MAX).unwrap(), Page::default());
     }
 
     #[test]
@@ -226,8 +168,11 @@ mod tests {
         let write = store.db.begin_write().unwrap();
         write.open_table(AUDIT).unwrap().insert(3, &b"{\"at_ms\":1}"[..]).unwrap();
         write.commit().unwrap();
-        assert_eq!(numbers(&store.audit().page(&Filter::default(), None, 9, usize::MAX).unwrap()), [2, 1]);
-        let unread = store.audit().unread().unwrap();
+        assert_eq!(
+            numbers(&AuditReader::File(store.audit()).page(&Filter::default(), None, 9, usize::MAX).unwrap()),
+            [2, 1]
+        );
+        let unread = AuditReader::File(store.audit()).unread().unwrap();
         assert_eq!((unread.len(), unread[0].table.as_str(), unread[0].key.as_str()), (1, "audit", "3"));
     }
 }
