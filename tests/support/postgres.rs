@@ -90,6 +90,8 @@ impl Postgres {
 
     fn empty() -> Option<Self> {
         let Some(bin) = programs() else {
+            let is_needed = std::env::var_os("AGENTCOM_TEST_POSTGRES").is_some_and(|value| value == "1");
+            assert!(!is_needed, "AGENTCOM_TEST_POSTGRES=1, and no PostgreSQL is installed here");
             eprintln!("NOT TESTED: no PostgreSQL is installed here (apt-get install postgresql)");
             return None;
         };

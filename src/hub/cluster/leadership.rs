@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
 
 use crate::hub::cluster::{Leader, Role};
 use crate::hub::state::store::DatabaseError;
-use crate::hub::state::store::postgres::{Candidate, Database, PostgresStore, Term};
+use crate::hub::state::store::postgres::{Candidate, Database, PostgresStore, Session, Term};
 
 /// How often a standby looks at the leader's row.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -104,7 +103,7 @@ impl Candidacy {
     }
 
     /// Stands by until this process leads.
-    async fn stand_by(&self) -> Result<(Client, Term), DatabaseError> {
+    async fn stand_by(&self) -> Result<(Session, Term), DatabaseError> {
         let (mut client, mut told) = (None, None);
         loop {
             let looked = timeout(PATIENCE, self.look(&mut client)).await;
@@ -145,19 +144,22 @@ impl Candidacy {
         }
     }
 
-    async fn look(&self, held: &mut Option<Client>) -> Result<Looked, DatabaseError> {
-        if held.as_ref().is_none_or(Client::is_closed) {
+    async fn look(&self, held: &mut Option<Session>) -> Result<Looked, DatabaseError> {
+        if held.as_ref().is_none_or(|session| session.is_closed()) {
             let mut client = self.database.connect().await?;
             self.database.prepare(&mut client).await?;
             *held = Some(client);
         }
         let Some(client) = held.as_ref() else { return Err(self.away("no connection")) };
         let found = self.database.look(client).await?;
-        if !found.leads
-            && let Some(term) = self.database.take_over(client, &self.candidate).await?
-        {
-            tracing::info!(epoch = term.epoch, before = found.node, "nobody led");
-            return Ok(Looked::Won(term));
+        if !found.leads {
+            // Another node may have been of a newer version.
+            self.database.refuse_newer(client).await?;
+            self.database.unblock(client).await?;
+            if let Some(term) = self.database.take_over(client, &self.candidate).await? {
+                tracing::info!(epoch = term.epoch, before = found.node, "nobody led");
+                return Ok(Looked::Won(term));
+            }
         }
         Ok(Looked::Led(Leader { epoch: found.epoch, url: found.url, secret: found.secret }))
     }
@@ -167,7 +169,7 @@ impl Candidacy {
     }
 
     /// Renews the lease until the term ends.
-    async fn lead(&self, client: Client, term: &Term) {
+    async fn lead(&self, client: Session, term: &Term) {
         let (mut held, mut heard) = (Some(client), "no answer".to_owned());
         let mut pause = RENEW_EVERY;
         loop {
@@ -181,7 +183,7 @@ impl Candidacy {
                 Ok(Ok(true)) => RENEW_EVERY,
                 Ok(Ok(false)) => {
                     let incumbent = match &held {
-                        Some(client) => self.database.look(client).await.ok(),
+                        Some(client) => timeout(PAUSE, self.database.look(client)).await.ok().and_then(Result::ok),
                         None => None,
                     };
                     let (epoch, node) = incumbent.map_or((0, "another node".to_owned()), |it| (it.epoch, it.node));
@@ -202,8 +204,8 @@ impl Candidacy {
         }
     }
 
-    async fn renew(&self, held: &mut Option<Client>, term: &Term) -> Result<bool, DatabaseError> {
-        if held.as_ref().is_none_or(Client::is_closed) {
+    async fn renew(&self, held: &mut Option<Session>, term: &Term) -> Result<bool, DatabaseError> {
+        if held.as_ref().is_none_or(|session| session.is_closed()) {
             *held = Some(self.database.connect().await?);
         }
         match held.as_ref() {

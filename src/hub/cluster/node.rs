@@ -56,6 +56,12 @@ pub async fn serve<S: Future<Output = Result<Store, ServeError>>>(
         let why = "--cluster-url is https://, and the hub has no certificate: give --tls-cert and --tls-key";
         return Err(ServeError::Cluster(why.to_owned()));
     }
+    if certificate.is_some() && !with_tls {
+        tracing::warn!(
+            "clients speak TLS, and what they say goes to the leader in the clear: give --cluster-url https://... or keep \
+             that network private"
+        );
+    }
     let cluster_port = Port::bind(&membership.listen, &options, certificate.filter(|_| with_tls), files).await?;
     let url = advertised(cluster_port.front.address, membership.url.as_deref()).map_err(ServeError::Cluster)?;
     let secret = listener::new_secret().map_err(|error| ServeError::Cluster(error.to_string()))?;

@@ -215,3 +215,18 @@ async fn said_to_be_away(standby: &Node, words: &str) {
     let answer = read_until(&mut stream, "no_leader").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
 }
+
+/// A server may give a request up that the leader's routes have begun with: nobody is told that nothing was done.
+#[tokio::test]
+async fn a_leader_whose_server_gave_a_request_up_breaks_the_connection() {
+    let mut standby = Node::start();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    standby.follow_to(&format!("http://{}", server.local_addr().unwrap()), "s", 3);
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = server.accept().await.unwrap();
+        read_until(&mut stream, "\r\n\r\n").await;
+        stream.write_all(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    });
+    assert_eq!(say(&standby.hub.address, &request("POST /api/tasks", "content-length: 0\r\n")).await, "");
+    answering.await.unwrap();
+}

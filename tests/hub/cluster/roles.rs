@@ -26,6 +26,9 @@ async fn a_node_says_what_it_is() {
     let health = standby.health().await;
     assert_eq!(health["leader"], json!({"epoch": 7, "url": leader.cluster.url}), "without the secret");
     assert_eq!((&health["status"], &health["role"]), (&json!("ok"), &json!("standby")));
+    let metrics =
+        crate::cluster::nodes::say(&standby.hub.address, &request("GET /metrics", "connection: close\r\n")).await;
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("\nagentcom_hub_standby 1\n"), "{metrics}");
     standby.stop();
     leader.stop();
 }

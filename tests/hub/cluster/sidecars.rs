@@ -56,11 +56,6 @@ impl Sidecar {
     pub fn go(&self, task: &str) {
         std::fs::write(self.dir.path().join(format!("go.run.{task}")), "").unwrap();
     }
-
-    /// What it logged.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("sidecar.out")).unwrap_or_default()
-    }
 }
 
 impl Drop for Sidecar {

@@ -3,6 +3,7 @@
 
 mod commits;
 mod copies;
+mod faults;
 mod nodes;
 
 use agentcom::hub::cluster::leadership::lead;

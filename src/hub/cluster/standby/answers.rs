@@ -14,10 +14,18 @@ use crate::hub::cluster::{Leader, Role};
 use crate::hub::connections::listener::Origin;
 use crate::hub::http::alive;
 use crate::hub::http::browsers::check;
+use crate::hub::metrics::CONTENT_TYPE;
 use crate::hub::problem::or_problem;
 
 /// After how many seconds the same request may do better.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// The metrics of a standby.
+const STANDS_BY: &str = "\
+# HELP agentcom_hub_standby Whether this node stands by while another one leads.
+# TYPE agentcom_hub_standby gauge
+agentcom_hub_standby 1
+";
 
 /// `GET /health`.
 pub(super) async fn health(
@@ -59,6 +67,16 @@ pub(super) async fn ready(
         let body = json!({"ready": false, "role": "standby", "reasons": reasons});
         (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
     })
+}
+
+/// `GET /metrics`: of the hub's figures there is nothing here, and the leader's would count twice where each node is asked.
+pub(super) async fn metrics(
+    State(standby): State<Arc<Standby>>,
+    origin: Option<Extension<Origin>>,
+    request: Request,
+) -> Response {
+    standby
+        .own_answer(origin.is_some(), &request, || ([(header::CONTENT_TYPE, CONTENT_TYPE)], STANDS_BY).into_response())
 }
 
 impl Standby {

@@ -85,8 +85,13 @@ impl Standby {
             () = ended.cancelled() => return Err(NotAnswered::Broken),
             answer = sender.send_request(request) => answer.map_err(|_| NotAnswered::Broken)?,
         };
+        let is_leaders = answer.headers().get(EPOCH) == Some(&HeaderValue::from(leader.epoch));
+        // The server in front of the leader's routes gives it up; they may have begun with it.
+        if !is_leaders && answer.status() == StatusCode::REQUEST_TIMEOUT {
+            return Err(NotAnswered::Broken);
+        }
         // What else answers there has done nothing.
-        if answer.headers().get(EPOCH) != Some(&HeaderValue::from(leader.epoch)) {
+        if !is_leaders {
             let (url, status) = (&leader.url, answer.status().as_u16());
             let message = "what answers at the leader's address is not the leader that this node knows";
             log_within(&BUDGET, message, now_ms(), || tracing::warn!(url, status, "{message}"));

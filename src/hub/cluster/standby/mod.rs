@@ -74,6 +74,7 @@ impl Standby {
         Router::new()
             .route("/health", get(answers::health).fallback(forward::forward))
             .route("/ready", get(answers::ready).fallback(forward::forward))
+            .route("/metrics", get(answers::metrics).fallback(forward::forward))
             .fallback(forward::forward)
             .with_state(self)
     }

@@ -160,14 +160,16 @@ impl Inventory {
     /// Records that the agent identified.
     pub fn identified(&mut self, agent_id: &str, agent: &Agent, arrival: Arrival<'_>, now_ms: u64) {
         let known = self.get(agent_id).map_or(SILENCE_BOUND_MS, |record| record.about.silence_bound_ms());
+        let planned = arrival.planned;
         if let Some(record) = self.all.get_mut(agent_id) {
             Arc::make_mut(record).returned(agent, arrival, now_ms);
         } else {
             let record = AgentRecord::new(agent_id, agent, arrival, now_ms);
             self.all.insert(record.agent_id.clone(), Arc::new(record));
         }
-        // The hub that leads next waits for it: it must not be among what a crash forgets.
-        if agent.about.silence_bound_ms() > known {
+        // A hub that starts after a crash must know both: for how long to wait for the agent, and that its next run is no
+        // crash, for which a rollout would give it up.
+        if planned || agent.about.silence_bound_ms() > known {
             self.dirty.insert(agent_id.into());
         }
         self.changed(agent_id);

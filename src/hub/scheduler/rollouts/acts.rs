@@ -27,7 +27,8 @@ impl Scheduler {
     pub fn with_rollouts(mut self, stored: Vec<Rollout>, targets: Vec<Target>, now_ms: Option<u64>) -> Self {
         self.rollouts = match now_ms {
             Some(now_ms) => {
-                self.agents_return_until = now_ms.saturating_add(self.policy.accept_timeout_ms);
+                let wait_ms = self.policy.accept_timeout_ms.max(self.policy.takeover_wait_ms);
+                self.agents_return_until = now_ms.saturating_add(wait_ms);
                 Rollouts::load(stored, targets, self.agents_return_until)
             }
             None => Rollouts::load(stored, targets, u64::MAX).resting(u64::MAX),

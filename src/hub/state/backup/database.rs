@@ -5,12 +5,11 @@ use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Key, TableDefinition, TableHandle as _, Value, WriteTransaction};
-use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
 use crate::hub::state::backup::tables::{Contents, CopyError};
 use crate::hub::state::backup::{BackupError, look_again, place};
-use crate::hub::state::store::postgres::Database;
+use crate::hub::state::store::postgres::{Database, Session};
 use crate::hub::state::store::{
     AUDIT_BYTES, AUDIT_NAME, CACHE_BYTES, DatabaseError, META, META_NAME, SCHEMA_KEY, StoreError, TableVisitor,
     catch_panic, visit_tables,
@@ -69,7 +68,7 @@ fn write_copy(database: &Database, file: &File) -> Result<Contents, CopyError> {
 struct Snapshot {
     database: Database,
     /// In a transaction; `None` after an error.
-    client: Option<Client>,
+    client: Option<Session>,
 }
 
 impl Snapshot {

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use redb::{Key, ReadTransaction, ReadableTable as _, TableDefinition, TableHandle as _, Value};
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::common::fs::regular_file;
 use crate::hub::state::backup::database::back_up;
 use crate::hub::state::backup::{inspect, open_to_read};
 use crate::hub::state::restore::{RestoreError, Restored, of_the_copy};
-use crate::hub::state::store::postgres::{Candidate, Database};
+use crate::hub::state::store::postgres::{Candidate, Database, Session};
 use crate::hub::state::store::{
     AUDIT_BYTES, AUDIT_NAME, DatabaseError, META_NAME, StoreError, TableVisitor, catch_panic, visit_tables,
 };
@@ -50,7 +49,7 @@ pub fn restore_into(database: &Database, file: &Path, former: &Path, term: &str)
 }
 
 /// Takes over, so that no hub leads while the database is changed.
-fn begin(database: &Database, term: &str) -> Result<Client, RestoreError> {
+fn begin(database: &Database, term: &str) -> Result<Session, RestoreError> {
     let (own, term) = (database.clone(), term.to_owned());
     let (client, led) = database.wait(async move {
         let mut client = own.connect().await?;
@@ -70,7 +69,7 @@ fn begin(database: &Database, term: &str) -> Result<Client, RestoreError> {
 }
 
 /// Begins the change: deletes everything, and lets a hub lead once it is done. Meanwhile the row of the leader is locked.
-fn replace(database: &Database, client: Client, term: &str) -> Result<Client, RestoreError> {
+fn replace(database: &Database, client: Session, term: &str) -> Result<Session, RestoreError> {
     let (own, term) = (database.clone(), term.to_owned());
     let (client, is_ours) = database.wait(async move {
         let failed = |error: tokio_postgres::Error| own.error(&error);
@@ -92,7 +91,7 @@ fn replace(database: &Database, client: Client, term: &str) -> Result<Client, Re
 /// Sends each table of a file.
 struct Filling<'a> {
     database: &'a Database,
-    client: Option<Client>,
+    client: Option<Session>,
     read: &'a ReadTransaction,
     path: &'a Path,
 }

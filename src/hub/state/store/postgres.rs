@@ -22,7 +22,7 @@ use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::error::StoreError;
 pub(in crate::hub::state::store) use crate::hub::state::store::postgres::audit::PostgresAudit;
 use crate::hub::state::store::postgres::batch::Batch;
-pub use crate::hub::state::store::postgres::connection::Database;
+pub use crate::hub::state::store::postgres::connection::{Database, Session};
 pub use crate::hub::state::store::postgres::lease::{LEASE_MS, Lease};
 pub use crate::hub::state::store::postgres::schema::Facts;
 pub use crate::hub::state::store::postgres::term::{Candidate, Incumbent, Term};

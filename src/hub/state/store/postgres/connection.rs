@@ -1,28 +1,38 @@
 //! Connections to the database, and the threads that serve them: they are the store's own, so that neither a commit nor a
 //! renewal of the lease waits for the hub's other work.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, Connection, NoTls};
+use tokio_postgres::error::Severity;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 
 use crate::common::http_client::tls::{Roots, TlsOptions, client_config};
 use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::postgres::tls::MakeTls;
 
-/// How long a connection to one host may take, where the address does not say (`connect_timeout`).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a session with one host may take to begin, where the address does not say (`connect_timeout`): a server that stands
+/// still takes a connection and says nothing, and the next host is to be tried within the lease.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long what was sent may be without an acknowledgement, and how long a connection may be silent before it is probed.
 const TCP_TIMEOUT: Duration = Duration::from_secs(8);
-/// What each session begins with: a commit is acknowledged when it is durable, whatever the role's settings are, and a statement
-/// sees what was committed while it waited.
+/// What each session begins with, whatever the role's settings are: a commit is acknowledged when it is durable; a statement sees
+/// what was committed while it waited; it waits 2 s for a lock, so that the lease is looked at meanwhile; no timeout of the server
+/// cancels it, which would not take back what is committed; and the server notices within 11 s that this machine is gone. (The
+/// settings that not each version of the server has are set where they are.)
 const SESSION: &str = "set default_transaction_isolation = 'read committed'; \
-    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local')";
+    set lock_timeout = '2s'; set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; \
+    select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local'); \
+    select set_config(name, '0', false) from pg_settings where name in ('statement_timeout', 'transaction_timeout', \
+    'idle_session_timeout', 'idle_in_transaction_session_timeout')";
 
 /// A PostgreSQL database, by its address. A copy is the same one.
 #[derive(Clone)]
@@ -30,6 +40,10 @@ pub struct Database(Arc<Inner>);
 
 struct Inner {
     config: Config,
+    /// One for each host.
+    hosts: Vec<Config>,
+    /// The host that took writes when it was last asked.
+    last_host: AtomicUsize,
     tls: TlsOptions,
     shown: String,
     /// `None` once it is dropped.
@@ -109,8 +123,9 @@ impl Database {
             .enable_all()
             .build()
             .map_err(|error| DatabaseError::Address(format!("no threads for the database: {error}")))?;
-        let shown = shown(&config);
-        Ok(Self(Arc::new(Inner { config, tls, shown, runtime: Some(runtime) })))
+        let (shown, hosts) = (shown(&config), each_host(&config));
+        let last_host = AtomicUsize::new(0);
+        Ok(Self(Arc::new(Inner { config, hosts, last_host, tls, shown, runtime: Some(runtime) })))
     }
 
     /// Returns what the database is called in messages: without its password.
@@ -118,39 +133,81 @@ impl Database {
         &self.0.shown
     }
 
-    /// Connects to the host that takes writes.
+    /// Connects to the host that takes writes: the one that did when it was last asked, and then the others.
     ///
     /// # Errors
-    /// [`DatabaseError::Refused`] or [`DatabaseError::Away`].
-    pub async fn connect(&self) -> Result<Client, DatabaseError> {
-        let Inner { config, tls, .. } = &*self.0;
+    /// [`DatabaseError::Refused`] or [`DatabaseError::Away`]; of several hosts, the first one that may pass counts.
+    pub async fn connect(&self) -> Result<Session, DatabaseError> {
+        let Inner { config, hosts, last_host, .. } = &*self.0;
+        let limit = config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let (last, mut failure) = (last_host.load(Ordering::Relaxed), None::<DatabaseError>);
+        for n in (0..hosts.len()).map(|n| (last + n) % hosts.len()) {
+            let begun = timeout(limit, self.connect_to(&hosts[n])).await;
+            let error = match begun {
+                Ok(Ok(session)) => {
+                    last_host.store(n, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    let detail = format!("no session within {} ms", limit.as_millis());
+                    DatabaseError::Away { place: shown(&hosts[n]), detail }
+                }
+            };
+            if failure.as_ref().is_none_or(|known| !known.passes() && error.passes()) {
+                failure = Some(error);
+            }
+        }
+        let none = || DatabaseError::Address("the address names no host".to_owned());
+        Err(failure.unwrap_or_else(none))
+    }
+
+    async fn connect_to(&self, config: &Config) -> Result<Session, DatabaseError> {
+        let tls = &self.0.tls;
         let failed = |error| self.error(&error);
-        let client = if config.get_ssl_mode() == SslMode::Disable {
+        let (client, warnings) = if config.get_ssl_mode() == SslMode::Disable {
             let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-            self.serve(connection);
-            client
+            (client, self.serve(connection))
         } else {
             let tls = client_config(tls).await.map_err(|detail| {
                 let place = self.shown().to_owned();
                 DatabaseError::Refused { place, detail, advice: "name the server's authority with ?sslrootcert=FILE" }
             })?;
             let (client, connection) = config.connect(MakeTls(tls)).await.map_err(failed)?;
-            self.serve(connection);
-            client
+            (client, self.serve(connection))
         };
         client.batch_execute(SESSION).await.map_err(failed)?;
-        Ok(client)
+        Ok(Session { client, warnings })
     }
 
-    fn serve<S, T>(&self, connection: Connection<S, T>)
+    /// Serves a connection until it ends. Returns the number of warnings that came over it.
+    fn serve<S, T>(&self, mut connection: Connection<S, T>) -> Arc<AtomicU64>
     where
-        Connection<S, T>: Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let warnings = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&warnings);
         self.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error = with_cause(&error), "a connection to the database ended");
+            loop {
+                match poll_fn(|cx| connection.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        if notice.parsed_severity() == Some(Severity::Warning) {
+                            counted.fetch_add(1, Ordering::SeqCst);
+                            tracing::warn!(%notice, "the database warns");
+                        }
+                    }
+                    // Nothing else is asked for.
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(error = with_cause(&error), "a connection to the database ended");
+                        return;
+                    }
+                    None => return,
+                }
             }
         });
+        warnings
     }
 
     /// Runs a future on the database's own threads.
@@ -183,7 +240,8 @@ impl Database {
     pub(in crate::hub) fn error(&self, error: &tokio_postgres::Error) -> DatabaseError {
         let (place, detail) = (self.shown().to_owned(), with_cause(error));
         let Some(code) = error.as_db_error().map(tokio_postgres::error::DbError::code) else {
-            if detail.starts_with("error performing TLS handshake") {
+            // Another failure of the handshake is one of the connection.
+            if detail.starts_with("error performing TLS handshake") && detail.contains("certificate") {
                 let advice =
                     "name the server's authority with ?sslrootcert=FILE, or speak plainly with ?sslmode=disable";
                 return DatabaseError::Refused { place, detail, advice };
@@ -194,15 +252,75 @@ impl Database {
             code if code.starts_with("28") => "check the user and the password, and pg_hba.conf of the server",
             "3D000" => "create the database, or correct its name",
             "42501" | "3F000" => "let the role create the schema agentcom: make it the owner of the database",
-            // Shut down, starting, too many connections, read only, broken: all of it may pass.
-            code if code.starts_with("08") || code.starts_with("57P") => return DatabaseError::Away { place, detail },
-            _ if *code == SqlState::TOO_MANY_CONNECTIONS || *code == SqlState::READ_ONLY_SQL_TRANSACTION => {
-                return DatabaseError::Away { place, detail };
-            }
+            code if may_pass(code) => return DatabaseError::Away { place, detail },
             _ => return DatabaseError::Failed { place, detail },
         };
         DatabaseError::Refused { place, detail, advice }
     }
+}
+
+/// A connection to the database.
+pub struct Session {
+    client: Client,
+    warnings: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// Returns how many warnings came with what was asked over it. A commit is reported as done, with a warning, if it is
+    /// cancelled while it waits for a replica (PostgreSQL's `syncrep.c`): the replica may lack it.
+    pub fn warnings(&self) -> u64 {
+        self.warnings.load(Ordering::SeqCst)
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+/// Returns whether what a server refuses with this code (PostgreSQL's appendix A) may succeed in a moment: its connections are
+/// broken (08), it lacks room (53), it was cancelled or is shut down or starting (57), the system failed it (58), another
+/// transaction is in the way (40, 55P03), or it takes no writes (25006).
+fn may_pass(code: &str) -> bool {
+    ["08", "40", "53", "57", "58", "55P03", "25006"].iter().any(|class| code.starts_with(class))
+}
+
+/// Returns the same for each of its hosts alone, so that each has its own time.
+fn each_host(config: &Config) -> Vec<Config> {
+    let count = config.get_hosts().len();
+    let of_host = |n: usize| {
+        let mut one = Config::new();
+        match &config.get_hosts()[n] {
+            Host::Tcp(name) => one.host(name),
+            Host::Unix(path) => one.host_path(path),
+        };
+        config.get_hostaddrs().get(n).map(|address| one.hostaddr(*address));
+        config.get_ports().get(n).or(config.get_ports().first()).map(|port| one.port(*port));
+        config.get_user().map(|user| one.user(user));
+        config.get_password().map(|password| one.password(password));
+        config.get_dbname().map(|name| one.dbname(name));
+        config.get_options().map(|options| one.options(options));
+        config.get_application_name().map(|name| one.application_name(name));
+        config.get_connect_timeout().map(|limit| one.connect_timeout(*limit));
+        config.get_tcp_user_timeout().map(|limit| one.tcp_user_timeout(*limit));
+        one.ssl_mode(config.get_ssl_mode())
+            .ssl_negotiation(config.get_ssl_negotiation())
+            .channel_binding(config.get_channel_binding())
+            .target_session_attrs(config.get_target_session_attrs())
+            .keepalives(config.get_keepalives())
+            .keepalives_idle(config.get_keepalives_idle());
+        one
+    };
+    (0..count).map(of_host).collect()
 }
 
 fn is_this_machine(host: &Host) -> bool {

@@ -75,7 +75,15 @@ impl Database {
             }
             making.commit().await.map_err(failed)?;
         }
-        match schema_of(client).await.map_err(failed)? {
+        self.refuse_newer(client).await
+    }
+
+    /// Refuses the tables of a newer hub.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn refuse_newer(&self, client: &Client) -> Result<(), DatabaseError> {
+        match schema_of(client).await.map_err(|error| self.error(&error))? {
             Some(found) if found > SCHEMA => Err(DatabaseError::Newer { place: self.shown().to_owned(), found }),
             Some(_) | None => Ok(()),
         }
@@ -101,8 +109,10 @@ impl Database {
     }
 }
 
+/// Returns whether there are tables, by the catalogue as this statement sees it: `to_regclass` may remember that there were none.
 async fn has_tables(client: &Client) -> Result<bool, Error> {
-    client.query_typed_one("select to_regclass('agentcom.audit') is not null", &[]).await.map(|row| row.get(0))
+    let asked = "select exists (select from pg_tables where schemaname = 'agentcom' and tablename = 'audit')";
+    client.query_typed_one(asked, &[]).await.map(|row| row.get(0))
 }
 
 /// Returns the schema number; `None` without tables.
@@ -126,6 +136,7 @@ async fn put_schema(client: &Client) -> Result<(), Error> {
 /// Raises a lower schema number, in the name of the leader: an older hub refuses the database from then on.
 pub(super) async fn raise(database: &Database, client: &Client, term: &Term) -> Result<(), DatabaseError> {
     let failed = |error: Error| database.error(&error);
+    database.refuse_newer(client).await?;
     let found = schema_of(client).await.map_err(failed)?.unwrap_or(0);
     if found < SCHEMA {
         tracing::info!(

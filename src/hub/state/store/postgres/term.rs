@@ -1,7 +1,7 @@
 //! The row that says who leads, as SQL: looking at it, taking over, and renewing.
 //!
-//! A leader is gone when its lease is over by the database's clock, or when the session that the row names has ended: a process
-//! that dies closes its connections. (A session in place of an advisory lock: it is one statement with the row itself, and the
+//! A leader is gone when its lease is over by the database's clock; or when a renewal of it is overdue, and the session that the
+//! row names has ended: a process that dies closes its connections. (A session in place of an advisory lock: it is one statement with the row itself, and the
 //! row names the session anew with each renewal. Behind a pooler the sessions are the pooler's, and the time alone decides.)
 
 use std::sync::Arc;
@@ -14,10 +14,19 @@ use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::postgres::connection::Database;
 use crate::hub::state::store::postgres::lease::{LEASE_MS, Lease};
 
-/// Whether the leader `l` may be alive: the session that it renewed the lease by is there. (A role that may not see when
-/// another one's session began takes it for the one.)
-const IS_ALIVE: &str = "exists (select from pg_stat_activity a where a.pid = l.session_pid \
-    and (a.backend_start = l.session_start) is not false)";
+/// Whether the leader `l` may be alive: its lease is not over, and a renewal is not overdue or the session that it was last renewed
+/// by is there. A lease has 8 s left where it is renewed each 2 s: with 6.5 s left one is overdue, and a leader whose connection
+/// broke has had the time to renew by another. One that ends later than any lease can was given by a clock that has been set back.
+/// (A role that may not see when another one's session began takes it for the one.)
+const MAY_LIVE: &str = "(l.until > clock_timestamp() and l.until < clock_timestamp() + interval '20 s' \
+    and (l.until > clock_timestamp() + interval '6.5 s' \
+    or exists (select from pg_stat_activity a where a.pid = l.session_pid \
+    and (a.backend_start = l.session_start) is not false)))";
+/// Ends what holds the leader's row for a leader whose lease is over: a session whose statement its process has half said.
+const UNBLOCK: &str = "select pg_terminate_backend(a.pid) from pg_locks k join pg_stat_activity a using (pid), agentcom.leader l \
+    where k.relation = 'agentcom.leader'::regclass and k.mode = 'RowExclusiveLock' and k.granted \
+    and a.pid <> pg_backend_pid() and a.usename = current_user and a.application_name = 'agentcom-hub' \
+    and a.query_start < clock_timestamp() - interval '10 s' and l.until < clock_timestamp()";
 /// When the own session began.
 const OWN_START: &str =
     "coalesce((select backend_start from pg_stat_activity where pid = pg_backend_pid()), '-infinity')";
@@ -84,9 +93,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn look(&self, client: &Client) -> Result<Incumbent, DatabaseError> {
-        let asked = format!(
-            "select epoch, node, url, secret, until > clock_timestamp() and {IS_ALIVE}, term, commit_no from agentcom.leader l"
-        );
+        let asked = format!("select epoch, node, url, secret, {MAY_LIVE}, term, commit_no from agentcom.leader l");
         let row = client.query_typed_one(&asked, &[]).await.map_err(|error| self.error(&error))?;
         Ok(Incumbent {
             epoch: row.get::<_, i64>(0).cast_unsigned(),
@@ -109,7 +116,7 @@ impl Database {
             "update agentcom.leader l set epoch = epoch + 1, term = $1, node = $2, url = $3, secret = $4, \
              commit_no = commit_no + 1, until = clock_timestamp() + make_interval(secs => $5), \
              session_pid = pg_backend_pid(), session_start = {OWN_START} \
-             where until < clock_timestamp() or not {IS_ALIVE} returning epoch, commit_no"
+             where not {MAY_LIVE} returning epoch, commit_no"
         );
         let Candidate { node, url, secret, term } = candidate;
         let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] = &[
@@ -127,6 +134,14 @@ impl Database {
             lease: Arc::new(Lease::new(sent_at_ms, self.shown())),
         };
         Ok(row.map(begun))
+    }
+
+    /// Ends the sessions of a leader whose lease is over that keep others from taking over.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn unblock(&self, client: &Client) -> Result<(), DatabaseError> {
+        client.query_typed(UNBLOCK, &[]).await.map(drop).map_err(|error| self.error(&error))
     }
 
     /// Renews the lease, and names this session as the leader's. Returns whether the process still leads.

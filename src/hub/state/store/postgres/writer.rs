@@ -2,13 +2,15 @@
 //!
 //! A commit whose connection breaks may have been done, or be done yet. It is sent again, with the same number of the commit
 //! before: if the first one was done, the fence of the second finds a higher number and changes nothing, and the row says that
-//! it is this process's. If the first one is under way, the second waits for it. All of it is bounded by the lease.
+//! is this process's. If the first one is under way, the second waits for it. All of it is bounded by the lease.
+//!
+//! A commit that is found so, or comes with a warning, is there, and perhaps not at a replica yet. A renewal of the lease that
+//! follows it, and waits for the replica without a warning, says that it is: the log is in order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::common::steady_clock;
@@ -16,17 +18,19 @@ use crate::hub::state::store::audit_bounds::AuditBounds;
 use crate::hub::state::store::database_error::DatabaseError;
 use crate::hub::state::store::postgres::audit::HeldEntries;
 use crate::hub::state::store::postgres::batch::{Batch, Columns};
-use crate::hub::state::store::postgres::connection::Database;
+use crate::hub::state::store::postgres::connection::{Database, Session};
 use crate::hub::state::store::postgres::schema;
 use crate::hub::state::store::postgres::term::{FENCE, LEASE_S, Term, deposed_by, fence_values};
 
 /// The pause before the database is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long the size of the tables may take to be looked at.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the leader knows of its next commit.
 pub(super) struct Writer {
     /// The connection; `None` while a commit has it, and after one that failed.
-    client: Option<Client>,
+    client: Option<Session>,
     /// The number of the last commit.
     commit_no: i64,
     kept: HeldEntries,
@@ -35,7 +39,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Creates it, with what is kept of the audit.
-    pub(super) async fn new(database: &Database, client: Client, commit_no: i64) -> Result<Self, DatabaseError> {
+    pub(super) async fn new(database: &Database, client: Session, commit_no: i64) -> Result<Self, DatabaseError> {
         let asked = "select seq, length(record)::bigint from agentcom.audit order by seq";
         let rows = client.query_typed(asked, &[]).await.map_err(|error| database.error(&error))?;
         let size = |bytes: i64| u64::try_from(bytes).unwrap_or_default();
@@ -53,7 +57,7 @@ impl Writer {
     }
 
     /// Records that the commit was done.
-    pub(super) fn landed(&mut self, client: Client) {
+    pub(super) fn landed(&mut self, client: Session) {
         self.client = Some(client);
         self.commit_no += 1;
     }
@@ -63,7 +67,7 @@ impl Writer {
 pub(super) struct Sending {
     database: Database,
     term: Term,
-    client: Option<Client>,
+    client: Option<Session>,
     /// The number of the commit before.
     last: i64,
     columns: Columns,
@@ -95,7 +99,7 @@ impl Sending {
     ///
     /// # Errors
     /// [`DatabaseError`]: it was not done; or, with [`DatabaseError::LeaseEnded`], that is not known.
-    pub(super) async fn send(mut self) -> Result<(Client, Option<u64>), DatabaseError> {
+    pub(super) async fn send(mut self) -> Result<(Session, Option<u64>), DatabaseError> {
         let (mut was_sent, mut heard) = (false, "no answer".to_owned());
         loop {
             let Some(left) = self.left() else { return Err(self.term.lease.over(&heard)) };
@@ -107,7 +111,10 @@ impl Sending {
             match tried {
                 Ok(Ok(client)) => {
                     // A size that cannot be had now is had later.
-                    let size = if self.measures { schema::size(&client).await.ok() } else { None };
+                    let size = match self.measures {
+                        true => timeout(SIZE_TIMEOUT, schema::size(&client)).await.ok().and_then(Result::ok),
+                        false => None,
+                    };
                     return Ok((client, size));
                 }
                 Ok(Err(error)) if error.passes() => {
@@ -125,22 +132,22 @@ impl Sending {
         Some(self.term.lease.left_ms()).filter(|left| *left > 0).map(Duration::from_millis)
     }
 
-    async fn try_once(&mut self, was_sent: &mut bool) -> Result<Client, DatabaseError> {
+    async fn try_once(&mut self, was_sent: &mut bool) -> Result<Session, DatabaseError> {
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => self.database.connect().await?,
         };
-        let sent_at_ms = steady_clock::with_suspend_ms();
+        let (sent_at_ms, warnings) = (steady_clock::with_suspend_ms(), client.warnings());
         let may_be_done = std::mem::replace(was_sent, true);
         if self.statement(&client).await.map_err(|error| self.database.error(&error))? {
             self.term.lease.renewed(sent_at_ms);
-            return Ok(client);
+            return if client.warnings() == warnings { Ok(client) } else { self.confirmed(client).await };
         }
         let found = self.database.look(&client).await?;
         let next = self.last + 1;
         match found.commit_no {
             _ if !found.is(&self.term) => Err(deposed_by(&found)),
-            commit_no if commit_no == next && may_be_done => Ok(client),
+            commit_no if commit_no == next && may_be_done => self.confirmed(client).await,
             commit_no => Err(DatabaseError::WentBack {
                 place: self.database.shown().to_owned(),
                 found: commit_no.cast_unsigned(),
@@ -149,8 +156,22 @@ impl Sending {
         }
     }
 
+    /// Returns the connection once what is there is as durable as any commit.
+    async fn confirmed(&self, client: Session) -> Result<Session, DatabaseError> {
+        loop {
+            let warnings = client.warnings();
+            if !self.database.renew(&client, &self.term).await? {
+                return Err(deposed_by(&self.database.look(&client).await?));
+            }
+            if client.warnings() == warnings {
+                return Ok(client);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
     /// Does the commit in one statement. Returns whether the fence held: if not, nothing was changed.
-    async fn statement(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+    async fn statement(&self, client: &Session) -> Result<bool, tokio_postgres::Error> {
         let (epoch, term) = fence_values(&self.term);
         let mut values: Vec<(&(dyn ToSql + Sync), Type)> =
             vec![(&epoch, Type::INT8), (&term, Type::TEXT), (&self.last, Type::INT8), (&LEASE_S, Type::FLOAT8)];
