@@ -1,6 +1,8 @@
 //! A TCP proxy before a database, which cuts all connections after a chosen number of bytes in one direction, or holds
 //! everything back.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

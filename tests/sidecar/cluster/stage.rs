@@ -138,7 +138,7 @@ impl Stage {
                 let (address, key) = (self.nodes[at].address, body.is_some().then_some(key.as_str()));
                 match request_once(address, method, path, Some(&self.admin), key, body) {
                     Ok((status, answer)) if (200..300).contains(&status) => return answer,
-                    Ok((status, answer)) if status == 503 => heard = answer.to_string(),
+                    Ok((503, answer)) => heard = answer.to_string(),
                     Ok((status, answer)) => panic!("{method} {path}: {status} {answer}"),
                     Err(error) => heard = error.to_string(),
                 }
