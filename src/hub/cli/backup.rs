@@ -18,7 +18,7 @@ use crate::common::fs::atomic_file::remove_leftovers;
 use crate::common::fs::atomic_file::utc_stamp;
 use crate::hub::cli::client::{self, Client, Failure, Folder, HubArgs, Place, of_database};
 #[cfg(feature = "postgres")]
-use crate::hub::cli::database::StoreArgs;
+use crate::hub::cli::database::CopiedArgs;
 use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::cli::show::output::{Output, fail};
 use crate::hub::options::ServeError;
@@ -54,7 +54,7 @@ pub(super) struct BackupArgs {
     hub: HubArgs,
     #[cfg(feature = "postgres")]
     #[command(flatten)]
-    store: StoreArgs,
+    store: CopiedArgs,
 }
 
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub(super) struct RestoreArgs {
     hub: HubArgs,
     #[cfg(feature = "postgres")]
     #[command(flatten)]
-    store: StoreArgs,
+    store: CopiedArgs,
 }
 
 /// Makes a backup and returns the exit code. A store that no hub uses is copied as it is; a hub that runs hands one over.
@@ -89,7 +89,7 @@ pub(super) fn run_backup(args: &BackupArgs) -> ExitCode {
                 back_up(&database, out, *force).map(|it| Output::done(shown(&it))).map_err(Failure::from),
             );
         }
-        Err(error) => return client::finish(Err(error.into())),
+        Err(failure) => return client::finish(Err(failure)),
     }
     client::run(hub, Folder::MustExist, async |client| {
         let mut unfinished = Unfinished(Some(out));

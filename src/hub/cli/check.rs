@@ -23,7 +23,7 @@ use crate::hub::state::store::Store;
 #[cfg(feature = "postgres")]
 use crate::hub::state::store::postgres::Facts;
 #[cfg(feature = "postgres")]
-use crate::hub::state::store::{DatabaseError, SCHEMA};
+use crate::hub::state::store::{SCHEMA, elsewhere};
 
 /// A finding.
 type Finding = finding::Finding<ExitCode>;
@@ -52,8 +52,15 @@ pub(in crate::hub::cli) fn run(args: &CheckArgs) -> ExitCode {
     client::run(&args.hub, Folder::MustExist, async |client| {
         let mut report = Report::default();
         #[cfg(feature = "postgres")]
-        report.extend(database(&args.store).await);
-        check(client, &mut report).await;
+        report.extend(database(&args.store, client.place()).await);
+        #[cfg(feature = "postgres")]
+        let new = new_node(&args.store, client.place());
+        #[cfg(not(feature = "postgres"))]
+        let new = None;
+        match new {
+            Some(finding) => report.add(finding),
+            None => check(client, &mut report).await,
+        }
         let shown = client.shown();
         let text = if args.json { report.to_json(("hub", &shown)) } else { report.to_text() };
         Ok(Output::done(text).ending(report.exit_code()))
@@ -89,13 +96,31 @@ async fn check(client: &mut Client, report: &mut Report<ExitCode>) {
     report.extend(healing(client).await);
 }
 
+/// Says so, if the folder is one that a node's first start on the named database makes: there is nothing to ask yet.
+#[cfg(feature = "postgres")]
+fn new_node(store: &StoreArgs, place: &Place) -> Option<Finding> {
+    let Place::Folder(data) = place else { return None };
+    let is_named = matches!(store.database(), Ok(Some(_)));
+    let is_new = elsewhere(data).is_none() && !Store::path_in(data).exists();
+    (is_named && is_new).then(|| {
+        let found = format!("no hub has run on {} yet", data.display());
+        Finding::ok("data", found)
+    })
+}
+
 /// Looks at the database that is named as the store.
 #[cfg(feature = "postgres")]
-async fn database(store: &StoreArgs) -> Vec<Finding> {
-    let named = store.database().and_then(|database| database.ok_or(DatabaseError::Address(String::new())));
-    let database = match named {
-        Ok(database) => database,
-        Err(DatabaseError::Address(why)) if why.is_empty() => return Vec::new(),
+async fn database(store: &StoreArgs, place: &Place) -> Vec<Finding> {
+    let database = match store.database() {
+        Ok(Some(database)) => database,
+        Ok(None) => {
+            let Place::Folder(data) = place else { return Vec::new() };
+            let not_named = |place| {
+                let found = format!("the store of this folder is in {place}, which was not looked at");
+                Finding::warning("database", found).then("set AGENTCOM_HUB_STORE, or give --store")
+            };
+            return elsewhere(data).map(not_named).into_iter().collect();
+        }
         Err(error) => return vec![Finding::problem("database", error.to_string(), of_database(&error))],
     };
     let facts = match database.facts().await {

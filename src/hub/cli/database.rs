@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::hub::cli::client::{Failure, of_database};
+use crate::hub::cli::exit_code::ExitCode;
 use crate::hub::options::{Membership, Shared};
 use crate::hub::state::store::DatabaseError;
 use crate::hub::state::store::postgres::Database;
@@ -28,9 +29,39 @@ impl StoreArgs {
     /// # Errors
     /// [`DatabaseError::Address`].
     pub(in crate::hub::cli) fn database(&self) -> Result<Option<Database>, DatabaseError> {
-        let named = self.store.clone().or_else(|| std::env::var(VARIABLE).ok()).filter(|address| !address.is_empty());
+        let named = self.store.clone().or_else(variable).filter(|address| !address.is_empty());
         named.as_deref().map(Database::parse).transpose()
     }
+}
+
+/// The database that is copied, or replaced by a copy. (Only where the command names it: by the variable alone, the restore of a
+/// file into a folder would replace what all nodes share.)
+#[derive(Debug, Args)]
+pub(in crate::hub::cli) struct CopiedArgs {
+    /// The PostgreSQL database of the store; without URL, the one that AGENTCOM_HUB_STORE names. Without --store, the store of
+    /// --data or --hub is meant, whatever that variable says
+    #[arg(long, value_name = "URL", num_args = 0..=1, conflicts_with = "hub")]
+    store: Option<Option<String>>,
+}
+
+impl CopiedArgs {
+    /// Returns the database, if one is meant.
+    ///
+    /// # Errors
+    /// Its address is none, or not there.
+    pub(in crate::hub::cli) fn database(&self) -> Result<Option<Database>, Failure> {
+        let Some(given) = &self.store else { return Ok(None) };
+        let address = given.clone().or_else(variable).filter(|address| !address.is_empty());
+        let address = address.ok_or_else(|| {
+            let message = format!("--store without an address takes it from {VARIABLE}, which is not set");
+            Failure::new(ExitCode::Usage, message)
+        })?;
+        Ok(Some(Database::parse(&address)?))
+    }
+}
+
+fn variable() -> Option<String> {
+    std::env::var(VARIABLE).ok()
 }
 
 /// More than one hub.

@@ -133,3 +133,28 @@ async fn a_file_becomes_a_database_and_a_file_again() {
     };
     assert!(restored.contains("hub.postgres.before-restore-"), "{restored}");
 }
+
+/// On a machine where the variable names what all nodes share, a file is restored into a folder as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_of_a_database_only_where_the_command_says_so() {
+    let Some(server) = Postgres::shared() else { return };
+    let (url, first, fresh) = (server.new_database(), folder(), folder());
+    fill(&file_store(first.path()));
+    let [out, copy, data, new] =
+        [first.path().join("out"), first.path().join("copy"), first.path().to_owned(), fresh.path().join("data")]
+            .map(|path| path.to_str().unwrap().to_owned());
+    let run = |variable: &str, arguments: &[&str]| {
+        let output = hub_command().args(arguments).env("AGENTCOM_HUB_STORE", variable).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let done = (Some(0), String::new());
+    assert_eq!(run(&url, &["backup", "--data", &data, "--out", &out]), done);
+    assert_eq!(run(&url, &["restore", &out, "--data", &new]), done);
+    assert!(Store::path_in(new.as_ref()).exists());
+    assert_eq!(server.sql_at(&url, "select to_regclass('agentcom.leader') is null"), "t", "it was touched");
+    assert_eq!(run(&url, &["restore", &out, "--data", &new, "--store"]), done);
+    assert_eq!(run(&url, &["backup", "--out", &copy, "--store"]), done);
+    assert!(server.sql_at(&url, "select count(*) from agentcom.audit") != "0");
+    let (code, said) = run("", &["backup", "--out", &copy, "--force", "--store"]);
+    assert!(code == Some(2) && said.contains("takes it from AGENTCOM_HUB_STORE, which is not set"), "{said}");
+}

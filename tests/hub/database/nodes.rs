@@ -166,6 +166,16 @@ fn check_says_what_is_to_be_said_of_the_database() {
     assert!(reached[0].to_string().contains("takes writes"), "{reached:?}");
     assert!(replication[0].to_string().contains("synchronous_standby_names is empty"), "{replication:?}");
     assert!(schema[0].to_string().contains("schema 3"), "{schema:?}");
+    // Before its first start there is nothing but the database to look at; and a node's folder says where its store is.
+    let of = |arguments: &[&str], data: &std::path::Path| {
+        let output = hub_command().arg("check").args(arguments).arg("--data").arg(data).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = of(&["--store", &url], &dir.path().join("new"));
+    let names_hub = said.lines().any(|line| line.split_whitespace().nth(1) == Some("hub"));
+    assert!(!names_hub && said.contains("no hub has run on") && said.contains("takes writes"), "{said}");
+    let said = of(&[], dir.path());
+    assert!(said.contains("which was not looked at") && said.contains("AGENTCOM_HUB_STORE"), "{said}");
     let (code, reached, ..) = check(&server.url("no_such_database"));
     assert_eq!(code, Some(78), "{reached:?}");
     assert!(reached[0].to_string().contains("create the database"), "{reached:?}");
