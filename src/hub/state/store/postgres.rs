@@ -16,6 +16,9 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::hub::scheduler::Changes;
 use crate::hub::state::store::database_error::DatabaseError;
@@ -29,6 +32,8 @@ pub use crate::hub::state::store::postgres::term::{Candidate, Incumbent, Term};
 use crate::hub::state::store::postgres::writer::{Sending, Writer};
 use crate::hub::state::store::records::{StateChanges, Stored};
 
+/// How long a hub that ends takes at most to say that its term is over.
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often the size of the tables is looked at, in ms.
 const SIZE_EVERY_MS: u64 = 60_000;
 
@@ -42,8 +47,12 @@ pub struct PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        // Nobody commits in its name any more: it is not renewed either, and the next leader need not wait.
+        let leads = self.term.lease.check().is_ok();
+        // Nobody commits in its name any more: it is not renewed either.
         self.term.lease.end(self.term.lease.over("the store was closed"));
+        if leads {
+            self.release();
+        }
     }
 }
 
@@ -64,6 +73,25 @@ impl PostgresStore {
         };
         let (writer, bytes) = database.wait(opening)?;
         Ok(Self { database, term, writer: Mutex::new(writer), bytes: AtomicU64::new(bytes) })
+    }
+
+    /// Says in the database that the term is over, so that the next leader need not wait. Where that fails, it waits.
+    fn release(&self) {
+        let client = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (database, term) = (self.database.clone(), self.term.clone());
+        let releasing = async move {
+            let saying = async {
+                let client = match client {
+                    Some(client) => client,
+                    None => database.connect().await?,
+                };
+                database.release(&client, &term).await
+            };
+            timeout(RELEASE_TIMEOUT, saying).await.unwrap_or(Ok(()))
+        };
+        if let Err(error) = self.database.wait(releasing) {
+            tracing::debug!(%error, "the lease ends by itself");
+        }
     }
 
     /// Returns the database.

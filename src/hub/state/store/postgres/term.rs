@@ -136,6 +136,17 @@ impl Database {
         Ok(row.map(begun))
     }
 
+    /// Ends a term, in the name of its leader.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn release(&self, client: &Client, term: &Term) -> Result<(), DatabaseError> {
+        let ended = "update agentcom.leader set until = '-infinity' where epoch = $1 and term = $2";
+        let parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)] =
+            &[(&term.epoch_as_sql(), Type::INT8), (&term.name, Type::TEXT)];
+        client.query_typed(ended, parameters).await.map(drop).map_err(|error| self.error(&error))
+    }
+
     /// Ends the sessions of a leader whose lease is over that keep others from taking over.
     ///
     /// # Errors

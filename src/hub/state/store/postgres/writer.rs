@@ -56,6 +56,11 @@ impl Writer {
         is_due
     }
 
+    /// Takes the connection, if it is open.
+    pub(super) fn take(&mut self) -> Option<Session> {
+        self.client.take().filter(|client| !client.is_closed())
+    }
+
     /// Records that the commit was done.
     pub(super) fn landed(&mut self, client: Session) {
         self.client = Some(client);
