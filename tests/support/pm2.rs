@@ -183,7 +183,7 @@ impl Pm2 {
         command.env("PM2_HOME", self.home()).env("PM2_NO_INTERACTION", "1");
         // A pm2 around the test run is none of ours, and what CI tells the tests is for no app.
         let of_pm2 = ["pm_id", "name", "NODE_APP_INSTANCE", "NODE_CHANNEL_FD", "PM2_PROCESS_NAME"];
-        for inherited in of_pm2.into_iter().chain(["AGENTCOM_TEST_CHROMIUM"]) {
+        for inherited in of_pm2.into_iter().chain(["AGENTCOM_TEST_CHROMIUM", "AGENTCOM_TEST_POSTGRES"]) {
             command.env_remove(inherited);
         }
         command
