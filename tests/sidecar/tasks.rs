@@ -36,7 +36,10 @@ fn identify_is_the_node_sidecars_and_what_we_add() {
     let _sidecar = scene.start();
     let ours = scene.hub.wait_said(ALICE, "identify", 1);
     let added: BTreeSet<_> = keys(&ours).difference(&keys(&theirs)).cloned().collect();
-    assert_eq!(added, BTreeSet::from(["boot_id", "features", "previous_end", "version"].map(str::to_owned)));
+    assert_eq!(
+        added,
+        BTreeSet::from(["boot_id", "features", "previous_end", "silence_bound_ms", "version"].map(str::to_owned))
+    );
     for (key, value) in theirs.as_object().unwrap() {
         assert_eq!(kind_of(&ours[key]), kind_of(value), "{key} in {ours}");
     }
