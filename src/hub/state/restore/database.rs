@@ -54,6 +54,9 @@ fn begin(database: &Database, term: &str) -> Result<Session, RestoreError> {
     let (client, led) = database.wait(async move {
         let mut client = own.connect().await?;
         own.prepare(&mut client).await?;
+        // It may take longer than a lease: no node may take it for what a leader left behind.
+        let named = client.batch_execute("set application_name = 'agentcom-hub restore'").await;
+        named.map_err(|error| own.error(&error))?;
         let node = "agentcom-hub restore".to_owned();
         let candidate = Candidate { node, url: String::new(), secret: String::new(), term };
         let led = match own.take_over(&client, &candidate).await? {
